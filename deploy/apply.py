@@ -1,0 +1,157 @@
+"""Performs a phase on one machine. It knows nothing of docker or nginx: a step is a title, a command and a deadline."""
+
+from __future__ import annotations
+
+import collections
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Protocol
+
+from deploy import clock
+from deploy.console.events import Event
+from deploy.errors import Interrupted, LinkLost, StepFailed
+from deploy.recipe import shell
+from deploy.recipe.shell import Script
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from deploy.recipe.model import Host
+    from deploy.recipe.shell import Answer, Command, Signal
+    from deploy.recipe.steps import Parcel, Phase, Plan, Step
+
+TAIL = 40
+"""Lines of a failed step that are kept to be shown."""
+
+AIR = 30
+"""Seconds that a script may take beyond its steps' own deadlines: the wire, the fence, a busy host."""
+
+
+class Hold(Protocol):
+    """Something kept on a host while `beat` is called."""
+
+    answer: Answer
+
+    def beat(self) -> bool: ...
+    def release(self) -> None: ...
+
+
+class Machine(Protocol):
+    """A Host we can talk to: over SSH, or in memory for tests."""
+
+    host: Host
+
+    def run(
+        self, script: Script, *, parcel: IO[bytes] | None = None, stop: Callable[[], bool] = ...
+    ) -> Iterator[Signal]: ...
+    def hold(self, script: Script) -> Hold: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What a phase needs besides its plan.
+
+    `parcels` turns a parcel into bytes; `emit` takes events; `stop(patient)` says whether to break off now, where
+    `patient` tells whether the step under way only looks.
+    """
+
+    run: str
+    emit: Callable[[Event], None]
+    parcels: Callable[[Parcel], IO[bytes]]
+    stop: Callable[[bool], bool]
+
+
+def ask(machine: Machine, variables: tuple[tuple[str, str], ...], *questions: Command) -> list[Answer]:
+    """Ask a host, without a lock and without a write. A host that stops half-way has answered nothing.
+
+    Raises:
+        LinkLost: the end was not heard.
+        StepFailed: a question failed; its last lines say why.
+
+    """
+    answers: list[Answer] = []
+    lines: collections.deque[str] = collections.deque(maxlen=TAIL)
+    for signal in machine.run(Script(questions, variables)):
+        match signal:
+            case shell.Answer():
+                answers.append(signal)
+            case shell.Line(text):
+                lines.append(text)
+            case shell.End(number, status) if status:
+                raise StepFailed(f"{questions[number].words[0]} failed (exit status {status})", tail=tuple(lines))
+            case shell.Finished():
+                return answers
+    raise LinkLost("it stopped answering: " + ("; ".join(lines) or "not a word"))
+
+
+def apply(machine: Machine, plan: Plan, phase: Phase, circumstances: Circumstances) -> None:
+    """Do one phase of a plan, in one round trip.
+
+    Raises:
+        StepFailed: a step said no.
+        LinkLost: the end was not heard; what the step under way did is unknown.
+        Interrupted: it was broken off.
+
+    """
+    steps = plan.of(phase)
+    if steps:
+        _Performance(machine.host, steps, phase, circumstances).perform(machine, plan)
+
+
+class _Performance:
+    """One phase on one machine, as its signals come in."""
+
+    def __init__(self, host: Host, steps: tuple[Step, ...], phase: Phase, circumstances: Circumstances) -> None:
+        self._host = str(host)
+        self._steps = steps
+        self._phase = str(phase)
+        self._circumstances = circumstances
+        self._current: Step | None = None
+        self._began = clock.monotonic()
+        self._tail: collections.deque[str] = collections.deque(maxlen=TAIL)
+
+    def perform(self, machine: Machine, plan: Plan) -> None:
+        script = Script(
+            tuple(step.command for step in self._steps),
+            plan.variables,
+            run=self._circumstances.run,
+            deadline=sum(step.deadline for step in self._steps) + AIR,
+        )
+        parcel = next((self._circumstances.parcels(step.parcel) for step in self._steps if step.parcel), None)
+        for signal in machine.run(script, parcel=parcel, stop=self._stop):
+            if isinstance(signal, shell.Finished):
+                return
+            self._hear(signal)
+        title = self._current.title if self._current else "begin"
+        if self._stop():
+            raise Interrupted(f"{title}: broken off")
+        raise LinkLost(f"{title}: the link went away; what it did is not known")
+
+    def _stop(self) -> bool:
+        return self._circumstances.stop(self._current is not None and self._current.patient)
+
+    def _hear(self, signal: Signal) -> None:
+        match signal:
+            case shell.Begin(number) if number != shell.FENCE:
+                self._current = self._steps[number]
+                self._began = clock.monotonic()
+                self._tail.clear()
+                self._emit("step", text=self._current.because)
+            case shell.End(number, status):
+                self._end(number, status)
+            case shell.Line(text):
+                self._tail.append(text)
+                self._emit("line", text=text)
+
+    def _end(self, number: int, status: int) -> None:
+        if status:
+            title = self._steps[number].title if number != shell.FENCE else "take over the host"
+            raise StepFailed(f"{title}: failed (exit status {status})", tail=tuple(self._tail))
+        if number != shell.FENCE:
+            self._emit("done", seconds=clock.monotonic() - self._began)
+
+    def _emit(self, kind: str, *, text: str = "", seconds: float = 0) -> None:
+        title = self._current.title if self._current else ""
+        self._circumstances.emit(
+            Event(kind, host=self._host, phase=self._phase, title=title, text=text, seconds=seconds)
+        )

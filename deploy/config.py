@@ -1,0 +1,334 @@
+"""invoke.yaml and .env.<env> in; App, hosts and secrets out. Whatever is wrong is refused here, by the key's path."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import msgspec
+
+from deploy.errors import ConfigError
+from deploy.recipe.model import App, Colour, Health, Host
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FILE = "invoke.yaml"
+
+
+class HealthKeys(msgspec.Struct, forbid_unknown_fields=True):
+    path: str = "/"
+    host: str = "localhost"
+    timeout: int = 60
+
+
+class Ssh(msgspec.Struct, forbid_unknown_fields=True):
+    """How hosts are reached, beyond what ~/.ssh/config says. `connect_timeout` in seconds."""
+
+    host_keys: Literal["strict", "accept-new"] = "strict"
+    known_hosts: str = "~/.ssh/known_hosts"
+    config: str = "~/.ssh/config"
+    identity: str = ""
+    connect_timeout: int = 10
+
+
+class EnvKeys(msgspec.Struct, forbid_unknown_fields=True):
+    """Every key that an env may have; all but `hosts`, `dotenv` and `settings` may stand above, for all envs."""
+
+    hosts: list[str] = msgspec.field(default_factory=list)
+    dotenv: str = ""
+    settings: str = ""
+    root: str = "greenroom"
+    network: str = "settings"
+    volumes: list[str] = msgspec.field(default_factory=lambda: ["static", "media"])
+    service: str = "web"
+    proxy: str = "nginx"
+    colours: dict[Literal["blue", "green"], str] = msgspec.field(default_factory=dict)
+    nginx: str = "nginx"
+    health: HealthKeys = msgspec.field(default_factory=HealthKeys)
+    migrate: str = ""
+    workers: list[str] = msgspec.field(default_factory=list)
+    singletons: list[str] = msgspec.field(default_factory=list)
+    settle: int = 30
+    drain: int = 30
+    keep: int = 5
+    build_timeout: int = 1800
+    migrate_timeout: int = 600
+    ssh: Ssh = msgspec.field(default_factory=Ssh)
+
+
+class TopKeys(EnvKeys, forbid_unknown_fields=True):
+    """The keys directly under `deploy:`."""
+
+    project: str = ""
+    source: str = "."
+    templates: str = "templates"
+    env: str = ""
+    envs: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+
+
+@dataclass(frozen=True, repr=False)
+class Setup:
+    """One env, ready to work with. `dotenv` is the app's own env file, byte for byte; `env` is python-dotenv's reading.
+
+    Its repr shows no value of the env file.
+    """
+
+    app: App
+    hosts: tuple[Host, ...]
+    ssh: Ssh
+    directory: Path
+    source: Path
+    templates: Path
+    nginx: str
+    dotenv: bytes
+    env: dict[str, str]
+    dotenv_paths: frozenset[Path]
+
+    def __repr__(self) -> str:
+        return f"Setup({self.app.project!r}, {self.app.env!r}, hosts={[str(h) for h in self.hosts]})"
+
+
+def find(start: Path) -> Path:
+    """Return the nearest directory, from `start` upwards, that holds an invoke.yaml.
+
+    Raises:
+        ConfigError: there is none.
+
+    """
+    for directory in (start, *start.parents):
+        if (directory / FILE).is_file():
+            return directory
+    raise ConfigError(
+        f"there is no {FILE} in {start} or above it",
+        mend="go to your project's folder, or write one: the commented sample is invoke.yaml in Greenroom's repository",
+    )
+
+
+def load(data: Mapping[str, Any], directory: Path, env: str = "", hosts: str = "", settle: str = "") -> Setup:
+    """Read the `deploy:` part of invoke.yaml for one env.
+
+    Args:
+        data: what stands under `deploy:`.
+        directory: where invoke.yaml lies; relative paths start there.
+        env: the env's name; the configured default, or the only one, when empty.
+        hosts: a comma-separated subset of the env's hosts; all when empty.
+        settle: seconds that win over the configured settle delay, when not empty.
+
+    Raises:
+        ConfigError: with the key's path, what was expected, and the nearest key that exists.
+
+    """
+    if not data:
+        raise ConfigError(f"{directory / FILE} has no part `deploy:`")
+    top = _convert(data, TopKeys, lambda path: f"deploy{path}")
+    if not top.envs:
+        raise ConfigError("deploy.envs: expected at least one env, with its hosts")
+    name = env or top.env or (next(iter(top.envs)) if len(top.envs) == 1 else "")
+    if not name:
+        raise ConfigError(f"which env? One of: {', '.join(top.envs)}", mend="say --env=NAME, or set deploy.env")
+    if name not in top.envs:
+        raise ConfigError(f"deploy.envs has no {name!r}{_nearest(name, top.envs)}; it has: {', '.join(top.envs)}")
+    own = top.envs[name]
+    shared = {key: value for key, value in data.items() if key in EnvKeys.__struct_fields__}
+    keys = _convert({**shared, **own}, EnvKeys, lambda path: _path_in_env(path, name, own))
+    if settle:
+        if not settle.isdecimal():
+            raise ConfigError(f"--settle: expected seconds, a whole number; got {settle!r}")
+        keys.settle = int(settle)
+    return _setup(top, keys, name, directory, hosts)
+
+
+def _path_in_env(path: str, name: str, own: Mapping[str, Any]) -> str:
+    key = re.split(r"[.\[]", path.lstrip("."), maxsplit=1)[0]
+    return f"deploy.envs.{name}{path}" if key in own or not key else f"deploy{path}"
+
+
+def _setup(top: TopKeys, keys: EnvKeys, name: str, directory: Path, hosts: str) -> Setup:
+    where = f"deploy.envs.{name}"
+    every = tuple(_host(text, f"{where}.hosts[{i}]") for i, text in enumerate(keys.hosts))
+    if not every:
+        raise ConfigError(f"{where}.hosts: expected at least one host, like deploy@web1.example.com")
+    twice = next((h for i, h in enumerate(every) if str(h) in map(str, every[:i])), None)
+    if twice:
+        raise ConfigError(f"{where}.hosts: {twice} stands there twice")
+    _check_names(top, keys, where)
+    dotenv = directory / (keys.dotenv or f".env.{name}")
+    content = _read_dotenv(dotenv, f"{where}.dotenv")
+    return Setup(
+        app=App(
+            project=top.project,
+            env=name,
+            hosts=every,
+            root=keys.root.removeprefix("~/").rstrip("/") or "/",
+            network=keys.network,
+            volumes=tuple(keys.volumes),
+            service=keys.service,
+            proxy=keys.proxy,
+            health=Health(keys.health.path, keys.health.host, keys.health.timeout),
+            colour_files=tuple((c, keys.colours.get(c.value, "colour.yml")) for c in Colour),
+            settings_file=keys.settings or f"setting_{name}.yml",
+            migrate=tuple(_split(keys.migrate, "deploy.migrate")),
+            workers=tuple(keys.workers),
+            singletons=tuple(keys.singletons),
+            settle=keys.settle,
+            drain=keys.drain,
+            build_timeout=keys.build_timeout,
+            migrate_timeout=keys.migrate_timeout,
+            keep=keys.keep,
+        ),
+        hosts=_subset(every, hosts, where),
+        ssh=keys.ssh,
+        directory=directory,
+        source=(directory / top.source).resolve(),
+        templates=(directory / top.templates).resolve(),
+        nginx=keys.nginx,
+        dotenv=content,
+        env=_values(content),
+        dotenv_paths=frozenset(
+            (directory / str(each.get("dotenv") or f".env.{other}")).resolve() for other, each in top.envs.items()
+        ),
+    )
+
+
+# --- single values ---------------------------------------------------------------------------------------------
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_PATH = re.compile(r"(~/|/)?[\w.+-]+(/[\w.+-]+)*/?|/")
+_URL_PATH = re.compile(r"/[^\s\"'\\]*")
+_HOST = re.compile(
+    r"(?:(?P<user>[\w.+-]+)@)?(?:\[(?P<ip6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9_][\w.-]*))(?::(?P<port>\d+))?"
+)
+
+
+def _host(text: str, where: str) -> Host:
+    found = _HOST.fullmatch(text)
+    port = int(found["port"]) if found and found["port"] else None
+    if not found or (port is not None and not 0 < port < 1 << 16):
+        raise ConfigError(
+            f"{where}: {text!r} is no host; expected [user@]name[:port], like deploy@web1.example.com:2222"
+        )
+    return Host(found["ip6"] or found["name"], found["user"], port)
+
+
+def _check_names(top: TopKeys, keys: EnvKeys, where: str) -> None:
+    """Names reach docker, compose, paths and nginx: what one of them would refuse or read otherwise is refused here."""
+    _must_match(_PROJECT, top.project, "deploy.project", "a compose project name: lower case letters, digits, - and _")
+    for path, value in (
+        ("network", keys.network),
+        ("service", keys.service),
+        ("proxy", keys.proxy),
+        ("nginx", keys.nginx),
+    ):
+        _must_match(_NAME, value, f"deploy.{path}", "a name: letters, digits, . - and _")
+    for path, values in (("volumes", keys.volumes), ("workers", keys.workers), ("singletons", keys.singletons)):
+        for index, value in enumerate(values):
+            _must_match(_NAME, value, f"deploy.{path}[{index}]", "a name: letters, digits, . - and _")
+    for colour, file in keys.colours.items():
+        _must_match(_NAME, file, f"deploy.colours.{colour}", "a file name in templates, without a folder")
+    if keys.settings:
+        _must_match(_NAME, keys.settings, f"{where}.settings", "a file name in templates, without a folder")
+    _must_match(_PATH, keys.root, "deploy.root", "a path on the host, absolute or below the login's home")
+    _must_match(_URL_PATH, keys.health.path, "deploy.health.path", "a path that begins with /")
+    _must_match(re.compile(r"[\w.:\[\]-]+"), keys.health.host, "deploy.health.host", "a host name, as users send it")
+    for path, number, least in (
+        ("settle", keys.settle, 0),
+        ("drain", keys.drain, 0),
+        ("keep", keys.keep, 2),
+        ("health.timeout", keys.health.timeout, 1),
+        ("build_timeout", keys.build_timeout, 1),
+        ("migrate_timeout", keys.migrate_timeout, 1),
+        ("ssh.connect_timeout", keys.ssh.connect_timeout, 1),
+    ):
+        if number < least:
+            raise ConfigError(f"deploy.{path}: expected at least {least}, got {number}")
+
+
+def _must_match(pattern: re.Pattern[str], value: str, where: str, expected: str) -> None:
+    if not pattern.fullmatch(value):
+        raise ConfigError(f"{where}: expected {expected}; got {value!r}")
+
+
+def _split(text: str, where: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {text!r} is no command line: {error}") from None
+
+
+def _subset(every: tuple[Host, ...], wanted: str, where: str) -> tuple[Host, ...]:
+    if not wanted:
+        return every
+    by_name = {name: host for host in every for name in (str(host), host.address)}
+    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    for name in names:
+        if name not in by_name:
+            raise ConfigError(f"--hosts: {name} is not in {where}.hosts{_nearest(name, by_name)}")
+    chosen = {by_name[name] for name in names}
+    return tuple(host for host in every if host in chosen)
+
+
+def _read_dotenv(path: Path, where: str) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"{where}: cannot read {path}: {error.strerror}",
+            mend="it holds the app's own environment; it may be empty, but it must be there",
+        ) from None
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 at byte {error.start}") from None
+    return content
+
+
+def _values(content: bytes) -> dict[str, str]:
+    """Read an env file as it is written: compose decides what a `$` in it means, not we."""
+    from dotenv import dotenv_values  # start-up time: --list and --help never need it
+
+    pairs = dotenv_values(stream=io.StringIO(content.decode()), interpolate=False)
+    return {name: value for name, value in pairs.items() if value is not None}
+
+
+# --- conversion with paths a person can follow -----------------------------------------------------------------
+
+
+def _convert(data: Mapping[str, Any], kind: type[Any], place: Any) -> Any:
+    _refuse_unknown(data, kind, "", place)
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        what, _, path = str(error).partition(" - at `$")
+        raise ConfigError(f"{place(path.rstrip('`'))}: {_lower(what)}") from None
+
+
+def _refuse_unknown(data: Mapping[str, Any], kind: type[Any], path: str, place: Any) -> None:
+    for field in msgspec.structs.fields(kind):
+        inner = data.get(field.name)
+        nested = next((t for t in (field.type, *get_args(field.type)) if _is_struct(t)), None)
+        if nested is not None and isinstance(inner, dict):
+            _refuse_unknown(inner, nested, f"{path}.{field.name}", place)
+    known = kind.__struct_fields__
+    for key in data:
+        if key not in known:
+            raise ConfigError(f"{place(f'{path}.{key}')}: there is no such key{_nearest(str(key), known)}")
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _nearest(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,120 @@
+"""What people and programs see. The only printer: nothing else in the house writes to a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, TextIO
+
+from deploy import clock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from deploy.console.events import Event
+    from deploy.console.live import LiveTable
+    from deploy.errors import GreenroomError
+
+
+class Console:
+    """Takes events from many threads and shows them in one of three ways.
+
+    A live table on a terminal, one line an event elsewhere, one JSON object a line on request. Steps' own output is
+    shown only where it failed, or with `verbose`.
+    """
+
+    def __init__(self, *, as_json: bool = False, verbose: bool = False, out: TextIO | None = None) -> None:
+        self._out = out or sys.stdout
+        self._json = as_json
+        self._verbose = verbose
+        self._lock = threading.Lock()
+        self._began = clock.monotonic()
+        self._redact: Callable[[str], str] = str
+        self._live: LiveTable | None = None
+
+    @property
+    def fancy(self) -> bool:
+        return not self._json and self._out.isatty()
+
+    def hide(self, redact: Callable[[str], str]) -> None:
+        """From now on, pass every text through `redact`."""
+        self._redact = redact
+
+    def emit(self, event: Event) -> None:
+        with self._lock:
+            if self._json:
+                self._print(json.dumps({"at": round(self.elapsed, 3), **event.data()}, ensure_ascii=False))
+            elif self._live:
+                self._live.show(event, self.elapsed)
+                if event.kind in {"note", "failed"}:
+                    self._live.say(self._redact(_plain(event, self.elapsed)))
+            elif event.kind != "line" or self._verbose:
+                self._print(_plain(event, self.elapsed))
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since this console was opened."""
+        return clock.monotonic() - self._began
+
+    def watch(self, hosts: Sequence[str]) -> None:
+        """Begin the live table, where there is a terminal to show it on."""
+        if self.fancy:
+            from deploy.console.live import LiveTable  # rich takes 100 ms to import
+
+            self._live = LiveTable(hosts, self._out)
+
+    def unwatch(self) -> None:
+        """End the live table; what it showed last stays."""
+        with self._lock:
+            if self._live:
+                self._live.close()
+                self._live = None
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print rows under columns, aligned; as a list of objects in JSON."""
+        if self._json:
+            self._print(json.dumps([dict(zip(columns, row, strict=True)) for row in rows], ensure_ascii=False))
+            return
+        widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+        for row in (columns, *rows):
+            self._print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+    def say(self, text: str) -> None:
+        """Print a text for people; JSON has events instead."""
+        if not self._json:
+            self._print(text)
+
+    def data(self, value: Any) -> None:
+        """Print a value for programs."""
+        self._print(json.dumps(value, ensure_ascii=False))
+
+    def fail(self, error: GreenroomError) -> None:
+        """Say what went wrong, where, and what to type next: on stderr, or as the last JSON event."""
+        self.unwatch()
+        if self._json:
+            self.data({"at": round(self.elapsed, 3), "kind": "error", "exit_code": error.exit_code, "text": str(error)})
+        else:
+            sys.stderr.write(f"{self._redact(str(error))}\n")
+
+    def confirm(self, question: str) -> bool:
+        """Ask a person; without one the answer is no."""
+        if not self.fancy or not sys.stdin.isatty():
+            return False
+        self._out.write(f"{question} [y/N] ")
+        self._out.flush()
+        return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+    def _print(self, text: str) -> None:
+        self._out.write(f"{self._redact(text)}\n")
+        self._out.flush()
+
+
+def _plain(event: Event, elapsed: float) -> str:
+    """One line an event: when, where, which phase, what."""
+    body = {
+        "step": f"{event.title}: {event.text}",
+        "done": f"{event.title}: done in {event.seconds:.1f} s",
+        "line": f"| {event.text}",
+    }.get(event.kind, event.text or event.title)
+    return " ".join(part for part in (f"{elapsed:6.1f}s", event.host, event.phase and f"[{event.phase}]", body) if part)

@@ -1,0 +1,27 @@
+"""What happens in a run, as values."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened.
+
+    `kind` is one of: note (the run says something), phase (a phase has begun everywhere), step (a step has begun on a
+    host, `text` is why), done (it ended well after `seconds`), line (a program printed `text`), failed (a host failed,
+    `text` says how), ended (the run is over, `text` says how).
+    """
+
+    kind: str
+    host: str = ""
+    phase: str = ""
+    title: str = ""
+    text: str = ""
+    seconds: float = 0
+
+    def data(self) -> dict[str, Any]:
+        """Return what is set, for JSON."""
+        return {key: round(v, 3) if isinstance(v, float) else v for key, v in asdict(self).items() if v}

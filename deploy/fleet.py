@@ -1,0 +1,112 @@
+"""The same work on every host at once: waits for all, collects all failures."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, TypeVar
+
+from deploy.errors import GreenroomError, HostFailures, Interrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from deploy.apply import Machine
+    from deploy.recipe.model import Host
+
+T = TypeVar("T")
+K = TypeVar("K")
+
+AT_ONCE = 64
+"""Threads at most: one a host, and hosts beyond that wait their turn."""
+
+
+class Fleet:
+    """All machines of one run, in the order of the configuration; the first one leads."""
+
+    def __init__(self, machines: Sequence[Machine]) -> None:
+        self.machines = tuple(machines)
+        self._interrupted = threading.Event()
+        self._failed = threading.Event()
+
+    @property
+    def leader(self) -> Host:
+        return self.machines[0].host
+
+    def stop(self, patient: bool) -> bool:
+        """Say whether to break off: any step when the operator asks, a mere look also when another host failed."""
+        return self._interrupted.is_set() or (patient and self._failed.is_set())
+
+    def each(self, work: Callable[[Machine], T]) -> dict[Host, T]:
+        """Do `work` on every machine at once and return its results by host.
+
+        Raises:
+            HostFailures: at least one host failed; it names each of them.
+            Interrupted: the operator asked to stop; every host has been told, and has stopped.
+
+        """
+        self._interrupted.clear()
+        self._failed.clear()
+        return _collect(
+            {machine.host: lambda machine=machine: work(machine) for machine in self.machines},  # type: ignore[misc]
+            failed=self._failed,
+            interrupted=self._interrupted,
+        )
+
+    def close(self) -> None:
+        for machine in self.machines:
+            machine.close()
+
+
+def connect(hosts: Iterable[Host], open_one: Callable[[Host], Machine]) -> Fleet:
+    """Connect to every host at once, each in a thread of its own (opening is not thread-safe within one connection).
+
+    Raises:
+        HostFailures: hosts that cannot be reached, all of them by name.
+
+    """
+    opened: list[Machine] = []
+    hosts = tuple(hosts)
+
+    def keep(host: Host) -> Machine:
+        machine = open_one(host)
+        opened.append(machine)
+        return machine
+
+    try:
+        machines = _collect({host: lambda host=host: keep(host) for host in hosts})  # type: ignore[misc]
+    except BaseException:
+        for machine in opened:
+            machine.close()
+        raise
+    return Fleet([machines[host] for host in hosts])
+
+
+def _collect(
+    jobs: dict[Host, Callable[[], T]],
+    *,
+    failed: threading.Event | None = None,
+    interrupted: threading.Event | None = None,
+) -> dict[Host, T]:
+    with ThreadPoolExecutor(max_workers=min(len(jobs), AT_ONCE)) as pool:
+        futures: dict[Host, Future[T]] = {host: pool.submit(job) for host, job in jobs.items()}
+        try:
+            if wait(futures.values(), return_when=FIRST_EXCEPTION).not_done and failed:
+                failed.set()
+            wait(futures.values())
+        except KeyboardInterrupt:
+            if interrupted:
+                interrupted.set()
+            wait(futures.values())
+            raise Interrupted("stopped by the operator") from None
+    failures: dict[str, GreenroomError] = {}
+    for host, future in futures.items():
+        error = future.exception()
+        if isinstance(error, GreenroomError):
+            failures[str(host)] = error
+        elif error is not None:
+            raise error
+    named = {host: error for host, error in failures.items() if not isinstance(error, Interrupted)}
+    if failures:
+        raise HostFailures(named or failures)
+    return {host: future.result() for host, future in futures.items()}

@@ -1,0 +1,323 @@
+"""The verbs as stories. Each looks at every host, lets the recipe decide, and has exactly that done."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+from deploy import clock, lock, release, source
+from deploy.apply import Circumstances, apply, ask
+from deploy.console.events import Event
+from deploy.errors import Failed, GreenroomError, HostFailures, NeedsHuman, Refused, StepFailed, Unfit
+from deploy.recipe import facts as questions
+from deploy.recipe import files, nginx, shell
+from deploy.recipe import plan as plans
+from deploy.recipe.steps import BEFORE_FINISH, Phase, Plan
+from deploy.source import Templates
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from deploy.config import Setup
+    from deploy.console import Console
+    from deploy.fleet import Fleet
+    from deploy.recipe.model import App, Facts, Host, Release
+    from deploy.recipe.steps import Parcel
+
+STOPPED = "stopped by the operator"
+Plans = dict["Host", Plan]
+Connect = Callable[[], "Fleet"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What an operator may ask of a deploy. `settle` in seconds has gone into the App already."""
+
+    ref: str = ""
+    dirty: bool = False
+    force: bool = False
+    yes: bool = False
+
+
+# --- the stories -----------------------------------------------------------------------------------------------
+
+
+def deploy(setup: Setup, connect: Connect, console: Console, options: Options) -> None:
+    """Bring every host to the release that the source makes, or leave every host where it is."""
+    tree, made = _release(setup, console, options)
+    fleet = connect()
+    with _engaged(setup.app, fleet, console, f"deploy {made.release.id}") as run:
+        seen = run.observe(made.release.manifest)
+        made = release.replacing(made, _newest_live(setup.app, seen))
+        if not options.force and all(plans.is_unchanged(setup.app, host, seen[host], made.release) for host in seen):
+            console.emit(
+                Event("ended", text=f"nothing to do: {_standing(setup.app, seen)} (--force deploys all the same)")
+            )
+            return
+        planned = {
+            host: plans.plan_deploy(setup.app, host, facts, made.release, tree.stamps, fleet.leader)
+            for host, facts in seen.items()
+        }
+        _consent(planned, console, yes=options.yes)
+        run.carry_out("deploy", planned, made.release, lambda parcel: source.pack(tree, parcel.source, made.own_files))
+        console.emit(Event("ended", text=f"{made.release.id} is live on {_hosts(seen)}"))
+
+
+def rollback(setup: Setup, connect: Connect, console: Console, to: str = "") -> None:
+    """Bring every host back to a release that lies there: the one before, or `to`."""
+    fleet = connect()
+    with _engaged(setup.app, fleet, console, f"rollback {to}".strip()) as run:
+        seen = run.observe()
+        target = to or plans.rollback_target(setup.app, seen)
+        wanted = {host: _stored(setup.app, facts, host, target) for host, facts in seen.items()}
+        if all(plans.live_release(setup.app, facts) == target for facts in seen.values()):
+            console.emit(Event("ended", text=f"nothing to do: {_standing(setup.app, seen)}"))
+            return
+        planned = {host: plans.plan_rollback(setup.app, host, facts, wanted[host]) for host, facts in seen.items()}
+        _consent(planned, console, yes=True)
+        run.carry_out("rollback", planned, next(iter(wanted.values())), _no_parcels)
+        console.emit(Event("ended", text=f"{target} is live again on {_hosts(seen)}"))
+
+
+def plan(setup: Setup, connect: Connect, console: Console, options: Options) -> None:
+    """Print what deploy would do on each host, and why. Nothing is written, nothing is locked."""
+    tree, made = _release(setup, console, options)
+    fleet = connect()
+    seen = observe(setup.app, fleet, made.release.manifest)
+    made = release.replacing(made, _newest_live(setup.app, seen))
+    if not options.force and all(plans.is_unchanged(setup.app, host, seen[host], made.release) for host in seen):
+        console.say(f"nothing to do: {_standing(setup.app, seen)}")
+        return
+    for host, facts in seen.items():
+        planned = plans.plan_deploy(setup.app, host, facts, made.release, tree.stamps, fleet.leader)
+        console.say(f"{host}: {planned.note}")
+        for refusal in planned.refusals:
+            console.say(f"  stops the deploy: {refusal}")
+        for each in planned.asks:
+            console.say(f"  asks (--yes): {each}")
+        rows = [(str(phase), step.title, step.because) for phase in Phase for step in planned.of(phase)]
+        console.table(("  phase", "step", "because"), [(f"  {phase}", title, why) for phase, title, why in rows])
+
+
+def status(setup: Setup, connect: Connect, console: Console) -> None:
+    """Show one table over all hosts: what is live, since when, and how it feels."""
+    app = setup.app
+    seen = observe(app, connect(), "", questions.probe())
+    console.table(
+        ("host", "live", "release", "since", "health", "containers", "settings stack", "idle"),
+        [_status_row(app, host, facts) for host, facts in seen.items()],
+    )
+    live = {plans.live_release(app, facts) for facts in seen.values()}
+    if len(live) > 1:
+        console.say(f"split: {', '.join(sorted(filter(None, live)))} are live at once; the next deploy heals it")
+
+
+def history(setup: Setup, connect: Connect, console: Console, lines: int) -> None:
+    """Show who did what when, and how it ended: every host's own record, merged."""
+    variables = questions.variables(setup.app)
+    answers = connect().each(lambda machine: ask(machine, variables, questions.history(lines)))
+    rows = sorted({(a.values[0], str(host)) for host, found in answers.items() for a in found})
+    console.table(("when", "host", "who", "what", "release", "from", "outcome"), [_history_row(*row) for row in rows])
+
+
+def check(setup: Setup, connect: Connect, console: Console) -> None:
+    """Say what would stop or spoil a deploy.
+
+    Raises:
+        Unfit: something would stop one.
+
+    """
+    app = setup.app
+    templates = Templates(setup.templates)
+    tree = source.read(setup.source, dirty=True, templates=templates, secret=setup.dotenv_paths)
+    release.make(setup, tree, templates)
+    console.say(f"configuration: {len(app.hosts)} hosts, source {setup.source}, {len(tree.leaves)} files")
+    fleet = connect()
+    seen = observe(app, fleet, "")
+    reasons: dict[str, GreenroomError] = {}
+    for host, facts in seen.items():
+        found = list(plans.fitness(facts))
+        if not found:
+            variables = questions.variables(app, compose=facts.compose)
+            machine = next(m for m in fleet.machines if m.host == host)
+            answers = ask(machine, variables, questions.examine(80, *nginx.DOORS[:2]))
+            found = plans.shortcomings(answers)
+            versions = {a.key: a.values[0] for a in answers if a.values}
+            console.say(
+                f"{host}: docker {facts.docker}, {facts.compose} {versions.get('compose_version', '?')}, "
+                f"nginx {versions.get('nginx_version', 'not running')}, {facts.disk_free >> 30} GiB free, "
+                f"{plans.describe(app, facts)}"
+            )
+        if found:
+            reasons[str(host)] = Unfit("; ".join(found))
+    if reasons:
+        raise HostFailures(reasons)
+    console.say("nothing would stop a deploy")
+
+
+# --- their parts -----------------------------------------------------------------------------------------------
+
+
+def observe(app: App, fleet: Fleet, manifest: str, *more: shell.Command) -> dict[Host, Facts]:
+    """Ask every host for its facts. Nothing is written."""
+    variables = questions.variables(app)
+    return {
+        host: questions.read(answers)
+        for host, answers in fleet.each(lambda m: ask(m, variables, *more, questions.observe(manifest))).items()
+    }
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that holds the lock of every host."""
+
+    id: str
+    app: App
+    fleet: Fleet
+    console: Console
+
+    def observe(self, manifest: str = "") -> dict[Host, Facts]:
+        return observe(self.app, self.fleet, manifest)
+
+    def carry_out(self, verb: str, planned: Plans, to: Release, parcels: Callable[[Parcel], IO[bytes]]) -> None:
+        """Go through the phases: each ends everywhere before the next begins; a failure before finish undoes them all."""
+        try:
+            for phase in BEFORE_FINISH:
+                self.phase(phase, planned, parcels)
+        except (Failed, KeyboardInterrupt) as error:
+            self._undo(verb, planned, to, error)
+        try:
+            self.phase(Phase.FINISH, planned, parcels)
+        except (Failed, KeyboardInterrupt) as error:
+            raise NeedsHuman(
+                f"{error or STOPPED}\n{to.id} is live on every host; what came before it is not cleared away.",
+                mend=f"the next deploy clears it: inv deploy --env={self.app.env}",
+            ) from None
+
+    def phase(self, phase: Phase, planned: Plans, parcels: Callable[[Parcel], IO[bytes]]) -> None:
+        if not any(each.of(phase) for each in planned.values()):
+            return
+        self.console.emit(Event("phase", phase=str(phase), text=f"on {_hosts(planned)}"))
+        circumstances = Circumstances(self.id, self.console.emit, parcels, self.fleet.stop)
+        try:
+            self.fleet.each(lambda machine: apply(machine, planned[machine.host], phase, circumstances))
+        except HostFailures as failures:
+            for host, error in failures.failures.items():
+                self.console.emit(Event("failed", host=host, phase=str(phase), text=_with_tail(error)))
+            raise
+
+    def _undo(self, verb: str, planned: Plans, to: Release, cause: BaseException) -> None:
+        reason = str(cause) or STOPPED
+        undoing = {host: _recorded(each, verb, to, reason) for host, each in planned.items()}
+        before = "; ".join(f"{host}: {each.note}" for host, each in planned.items())
+        env = f"--env={self.app.env}"
+        try:
+            self.phase(Phase.UNDO, undoing, _no_parcels)
+        except (Failed, KeyboardInterrupt) as error:
+            raise NeedsHuman(
+                f"{reason}\nIt could not be undone everywhere:\n{error or STOPPED}\nBefore, users had: {before}.",
+                mend=f"see what users have now: inv status {env}; a deploy starts from there: inv deploy {env}",
+            ) from None
+        raise Failed(f"{reason}\nUndone on every host. Users have what they had: {before}.") from None
+
+
+@contextlib.contextmanager
+def _engaged(app: App, fleet: Fleet, console: Console, purpose: str) -> Iterator[Run]:
+    run = Run(secrets.token_hex(8), app, fleet, console)
+    with lock.held(fleet, questions.variables(app), run.id, release.who(), purpose):
+        console.watch([str(machine.host) for machine in fleet.machines])
+        try:
+            yield run
+        finally:
+            console.unwatch()
+
+
+def _release(setup: Setup, console: Console, options: Options) -> tuple[source.Tree, release.Made]:
+    templates = Templates(setup.templates)
+    tree = source.read(
+        setup.source, ref=options.ref, dirty=options.dirty, templates=templates, secret=setup.dotenv_paths
+    )
+    made = release.make(setup, tree, templates)
+    console.emit(Event("note", text=f"release {made.release.id}: {tree.origin}"))
+    if tree.left_out:
+        console.emit(Event("note", text=tree.left_out))
+    return tree, made
+
+
+def _consent(planned: Plans, console: Console, *, yes: bool) -> None:
+    """Refuse what a host cannot take, and ask for what nobody should be surprised by."""
+    refused: dict[str, GreenroomError] = {
+        str(host): Unfit("; ".join(each.refusals)) for host, each in planned.items() if each.refusals
+    }
+    if refused:
+        raise HostFailures(refused)
+    asks = [f"{host}: {ask}" for host, each in planned.items() for ask in each.asks]
+    if not asks or yes:
+        return
+    console.unwatch()
+    console.say("\n".join(asks))
+    if not console.confirm("Go on?"):
+        raise Refused("\n".join(asks), mend="if that is what you want, say --yes; `inv plan` shows all of it")
+
+
+def _stored(app: App, facts: Facts, host: Host, target: str) -> Release:
+    stored = facts.stored(target)
+    if target and stored and stored.record and stored.has_image:
+        return stored.record
+    there = ", ".join(r.id for r in facts.releases if r.has_image and r.record) or "none"
+    what = f"release {target} is not on {host}" if target else f"no release before the live one is known on {host}"
+    raise Refused(f"{what}; there are: {there} (the last {app.keep} are kept)", mend="say which: inv rollback --to=ID")
+
+
+def _newest_live(app: App, seen: Mapping[Host, Facts]) -> str:
+    return max((plans.live_release(app, facts) for facts in seen.values()), default="")
+
+
+def _recorded(each: Plan, verb: str, to: Release, reason: str) -> Plan:
+    """The undo, with a line in the history that says why: the first line of the reason, without any program's output."""
+    step = files.record(verb, to, each.note, f"undone: {reason.splitlines()[0][:200]}")
+    return Plan(each.note, {Phase.UNDO: (*each.of(Phase.UNDO), step)}, variables=each.variables)
+
+
+def _no_parcels(parcel: Parcel) -> IO[bytes]:
+    raise AssertionError(f"nothing is sent in this phase, and yet {parcel} was asked for")
+
+
+def _with_tail(error: GreenroomError) -> str:
+    tail = error.tail if isinstance(error, StepFailed) else ()
+    return "\n".join([str(error), *(f"    {line}" for line in tail)])
+
+
+def _hosts(by_host: Mapping[Host, object]) -> str:
+    return ", ".join(map(str, by_host))
+
+
+def _standing(app: App, seen: Mapping[Host, Facts]) -> str:
+    return "; ".join(f"{host}: {plans.describe(app, facts)}" for host, facts in seen.items())
+
+
+def _status_row(app: App, host: Host, facts: Facts) -> tuple[str, ...]:
+    live = plans.live_release(app, facts)
+    stored = facts.stored(live)
+    settings = facts.of(app.settings_stack)
+    running = sorted(c.service for c in settings if c.runs)
+    idle = facts.of(app.stack(plans.idle_colour(facts)))
+    return (
+        str(host),
+        str(facts.switch or "nobody"),
+        live or "-",
+        f"{clock.ago(stored.served)} ago" if stored and stored.served else "-",
+        dict(facts.colour_health).get(facts.switch, "-") if facts.switch else "-",
+        str(len(facts.of(app.stack(facts.switch)))) if facts.switch else "0",
+        f"{len(running)} of {len(settings)} run" if settings else "not there",
+        f"{len(idle)} containers left" if idle else "-",
+    )
+
+
+def _history_row(line: str, host: str) -> tuple[str, ...]:
+    known = questions.history_of(line)
+    when, *rest = (known.get(key) or "-" for key in ("at", "who", "what", "release", "from", "outcome"))
+    return (when, host, *rest)

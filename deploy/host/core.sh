@@ -1,0 +1,43 @@
+# shellcheck shell=sh
+# The frame of every script: words report to the operator by marked lines, everything else they print is log.
+# A marked line is: record separator, the run's token, a space, the message. The token is random, so that no
+# build output can pass for one.
+
+mark() { printf '\036%s %s\n' "$TOKEN" "$*"; }
+
+# answer KEY VALUE...: a fact for the operator, its parts separated by tabs.
+answer() {
+    printf '\036%s = %s' "$TOKEN" "$1"
+    shift
+    for part; do printf '\t%s' "$part"; done
+    printf '\n'
+}
+
+complain() { printf '%s\n' "$*"; }
+
+# step NUMBER WORD...: one step of a plan. The first that fails ends the script, with its exit status.
+step() {
+    number=$1
+    shift
+    mark begin "$number"
+    status=0
+    "$@" || status=$?
+    mark end "$number" "$status"
+    [ "$status" = 0 ] || exit "$status"
+}
+
+now() { date +%s; }
+
+# until_deadline SECONDS WORD...: repeat the word until it says 0 (done) or 2 (hopeless), or the time is over.
+# The word paces itself: it is a look that takes a moment, or it sleeps.
+until_deadline() {
+    limit=$1
+    began=$(now)
+    shift
+    while :; do
+        verdict=0
+        "$@" || verdict=$?
+        [ "$verdict" = 1 ] || return "$verdict"
+        [ $(($(now) - began)) -lt "$limit" ] || return 1
+    done
+}

@@ -1,0 +1,149 @@
+# shellcheck shell=sh
+# Build and start through compose; look and tear down through docker, by compose's labels, which compose v1, v2 and
+# v5 all set alike while their container names and their `ps --format` differ.
+
+of_stack() { docker ps -aq --filter "label=com.docker.compose.project=$1"; }
+
+# compose STACK FILE... -- WORD...: compose, on the files of this release, for one stack.
+# COMPOSE_PROJECT_NAME would win over -p inside the file (docker/compose #11734), COMPOSE_FILE over -f.
+compose() (
+    stack=$1
+    shift
+    files=
+    while [ "$1" != -- ]; do
+        files="$files -f releases/$RELEASE/$1"
+        shift
+    done
+    shift
+    unset COMPOSE_PROJECT_NAME COMPOSE_FILE COMPOSE_PROFILES
+    export GREENROOM_PROJECT="$PROJECT" GREENROOM_RELEASE="$RELEASE" GREENROOM_IMAGE="$PROJECT:$RELEASE"
+    export GREENROOM_NETWORK="$NETWORK" GREENROOM_ENV_FILE="releases/$RELEASE/.env"
+    # shellcheck disable=SC2086  # COMPOSE is one or two words; file names carry no space, the configuration sees to it
+    $COMPOSE -p "$stack" --project-directory . --env-file "releases/$RELEASE/.env" $files "$@" </dev/null
+)
+
+colour_stack() (
+    export GREENROOM_COLOUR="$1"
+    colour=$1
+    file=$2
+    shift 2
+    compose "$PROJECT-$colour" "$file" -- "$@"
+)
+
+settings() { compose "$SETTINGS" "$SETTINGS_FILE" definitions.json -- "$@"; }
+
+ensure_network() {
+    docker network inspect "$1" >/dev/null 2>&1 || docker network create "$1" >/dev/null
+}
+
+ensure_volumes() {
+    for volume; do docker volume create "$volume" >/dev/null || return; done
+}
+
+# validate COLOUR FILE: both compose files are well-formed, on this host's own compose, before anything is started.
+validate() {
+    colour_stack "$1" "$2" config -q && settings config -q
+}
+
+# build COLOUR FILE SERVICE: the image of this release, unless it is here.
+build() {
+    docker image inspect "$PROJECT:$RELEASE" >/dev/null 2>&1 && return
+    colour_stack "$1" "$2" build "$3" || return
+    docker image inspect "$PROJECT:$RELEASE" >/dev/null 2>&1 || {
+        complain "the build went through, and made no image $PROJECT:$RELEASE:"
+        complain "give the service $3 in $2 the line  image: \${GREENROOM_IMAGE}"
+        return 1
+    }
+}
+
+# migrate COLOUR FILE SERVICE WORD...: run a command once in the new image.
+migrate() {
+    colour=$1
+    file=$2
+    service=$3
+    shift 3
+    colour_stack "$colour" "$file" run --rm --no-deps -T "$service" "$@"
+}
+
+# start COLOUR FILE: the idle colour, from nothing: what an earlier run left of it must not be taken for it.
+start() {
+    clear_colour "$1" || return
+    colour_stack "$1" "$2" up -d --no-build
+}
+
+# settings_up SERVICE...: start these services of the settings stack, and no other.
+settings_up() { settings up -d --no-deps --no-build "$@"; }
+
+# settings_ready SECONDS SERVICE...: wait until they run, and are healthy where they have a rule for that.
+settings_ready() {
+    limit_of_settings=$1
+    shift
+    for service; do
+        until_deadline "$limit_of_settings" service_ready "$service" || {
+            complain "$service of $SETTINGS is $(service_state "$service")"
+            service_log "$SETTINGS" "$service"
+            return 1
+        }
+    done
+}
+
+service_state() {
+    docker ps -a --filter "label=com.docker.compose.project=$SETTINGS" \
+        --filter "label=com.docker.compose.service=$1" --format '{{.Status}}' | head -n 1
+}
+
+service_ready() {
+    case $(service_state "$1") in
+        *"(health: starting)"* | "") sleep 0.3 && return 1 ;;
+        *"(unhealthy)"*) return 2 ;;
+        Up*) return 0 ;;
+        *) return 2 ;;
+    esac
+}
+
+service_log() {
+    for id in $(docker ps -aq --filter "label=com.docker.compose.project=$1" --filter "label=com.docker.compose.service=$2"); do
+        docker logs --tail 20 "$id" 2>&1
+    done
+}
+
+# stack_broken STACK: true, with the reason, when a container of it has ended or begun anew.
+stack_broken() {
+    for id in $(of_stack "$1"); do
+        found=$(docker inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.RestartCount}} {{.Name}}' "$id") || continue
+        # shellcheck disable=SC2086  # four words without spaces
+        set -- "$1" $found
+        [ "$2" = running ] && [ "$4" = 0 ] && continue
+        [ "$2" = created ] && continue
+        complain "container ${5#/} is $2, exit status $3, restarted $4 times"
+        return 0
+    done
+    return 1
+}
+
+stack_log() {
+    for id in $(of_stack "$1"); do
+        complain "--- last lines of $(docker inspect -f '{{.Name}}' "$id" | cut -c2-)"
+        docker logs --tail 30 "$id" 2>&1
+    done
+    return 0
+}
+
+# stop COLOUR: as gently as its file asks (stop_signal, stop_grace_period), then away with its containers.
+stop() {
+    ids=$(of_stack "$PROJECT-$1")
+    [ -n "$ids" ] || return 0
+    # shellcheck disable=SC2086  # the ids are hexadecimal words
+    docker stop $ids >/dev/null && docker rm $ids >/dev/null
+}
+
+# clear COLOUR: what is left of a colour that no user can reach; nothing to be gentle with.
+clear_colour() {
+    ids=$(of_stack "$PROJECT-$1")
+    # shellcheck disable=SC2086  # the ids are hexadecimal words
+    [ -z "$ids" ] || docker rm -f $ids >/dev/null
+}
+
+# refresh SERVICE...: the settings services that run the app's image get this release. Compose stops the old
+# container (SIGTERM, stop_grace_period: celery's warm shutdown) before it starts the new one: beat is never doubled.
+refresh() { settings up -d --no-deps --no-build "$@"; }

@@ -1,0 +1,132 @@
+# shellcheck shell=sh
+# What a host is asked. These words only look: not one of them writes.
+
+# observe MANIFEST: answer everything that a plan is made from. MANIFEST is the digest that the source should
+# have: when it does, the list of its files stays at home.
+observe() {
+    for tool in docker flock tar gzip sha256sum awk timeout dd; do
+        command -v "$tool" >/dev/null 2>&1 || answer lacks "$tool"
+    done
+    if version=$(docker version --format '{{.Server.Version}}' 2>&1); then
+        answer docker "$version"
+    else
+        answer no_docker "$(printf '%s' "$version" | tail -n 1)"
+        return 0
+    fi
+    if docker compose version >/dev/null 2>&1; then
+        answer compose "docker compose"
+    elif command -v docker-compose >/dev/null 2>&1; then
+        answer compose docker-compose
+    fi
+    containers
+    docker images --format '{{.Repository}}:{{.Tag}}' | while read -r image; do
+        case $image in "$PROJECT":*) answer image "$image" ;; esac
+    done
+    look_at_switch
+    look_at_disk
+    [ -d "$BASE" ] || return 0
+    cd "$BASE" || return
+    answer base "$(pwd -P)"
+    [ ! -L nginx/live ] || answer conf "$(readlink nginx/live)"
+    for directory in nginx/*/; do
+        [ ! -d "$directory" ] || [ -L "${directory%/}" ] || answer nginx_dir "$(basename "$directory")"
+    done
+    for directory in releases/*/; do
+        [ -d "$directory" ] || continue
+        answer release "$(basename "$directory")" \
+            "$(cat "$directory/served" 2>/dev/null || echo 0)" \
+            "$(cat "$directory/release.json" 2>/dev/null)"
+    done
+    if [ -d source ]; then
+        if [ "$(manifest | sha256sum | cut -c1-64)" = "$1" ]; then
+            answer source_same
+        else
+            manifest | while IFS= read -r line; do answer file "$line"; done
+        fi
+    fi
+}
+
+containers() {
+    ids=$(docker ps -aq --filter label=com.docker.compose.project)
+    [ -n "$ids" ] || return 0
+    tab=$(printf '\t')
+    format='{{.Id}}'
+    for part in 'index .Config.Labels "com.docker.compose.project"' \
+        'index .Config.Labels "com.docker.compose.service"' '.Config.Image' '.State.Status' \
+        'if .State.Health}}{{.State.Health.Status}}{{end' '.RestartCount' '.State.StartedAt' \
+        'index .Config.Labels "greenroom.definition"' 'index .Config.Labels "com.docker.compose.oneoff"'; do
+        format="$format$tab{{$part}}"
+    done
+    # shellcheck disable=SC2086  # the ids are hexadecimal words
+    docker inspect -f "$format" $ids | while IFS= read -r line; do
+        case $line in *"$tab$PROJECT-"*) answer container "$line" ;; esac
+    done
+}
+
+# Truth is what nginx serves. Only where nginx does not run is the switch itself the best that is known.
+look_at_switch() {
+    if [ -n "$(nginx_id)" ]; then
+        answer proxy_runs
+        if colour=$(in_nginx curl -sf -m 5 http://127.0.0.1:8002/); then
+            answer switch "$colour"
+            return
+        fi
+    fi
+    answer switch "$(switch_files "$BASE")"
+}
+
+switch_files() {
+    if [ -f "$1/switch/green" ]; then echo green; elif [ -f "$1/switch/blue" ]; then echo blue; else echo none; fi
+}
+
+# Bytes free where docker keeps its images, or where this login lives if docker's place may not be seen.
+look_at_disk() {
+    place=$(docker info --format '{{.DockerRootDir}}')
+    [ -d "$place" ] || place=.
+    answer disk_free "$(df -Pk "$place" | awk 'NR == 2 { printf "%.0f\n", $4 * 1024 }')"
+}
+
+# manifest: one line a file of source/: kind (f file, x executable, l link), sha256, two spaces, ./path.
+# A link's digest is its target's name. sha256sum escapes newlines and backslashes in names, and so does the other side.
+manifest() (
+    cd source || exit
+    {
+        find . -type f ! -perm -100 -exec sha256sum {} + | sed 's/^/f /'
+        find . -type f -perm -100 -exec sha256sum {} + | sed 's/^/x /'
+        find . -type l | while IFS= read -r link; do
+            printf 'l %s  %s\n' "$(readlink -n "$link" | sha256sum | cut -c1-64)" "$link"
+        done
+    } | LC_ALL=C sort
+)
+
+# probe: is each colour healthy, seen from nginx? And when did the live release go live?
+probe() {
+    [ -n "$(nginx_id)" ] || return 0
+    for colour in blue green; do
+        [ -n "$(docker ps -q --filter "label=com.docker.compose.project=$PROJECT-$colour")" ] || continue
+        if answers "$colour"; then answer health "$colour" healthy; else answer health "$colour" sick; fi
+    done
+}
+
+# history LINES: the newest lines of the host's own record.
+history_lines() {
+    [ -f "$BASE/history.jsonl" ] || return 0
+    tail -n "$1" "$BASE/history.jsonl" | while IFS= read -r line; do answer history "$line"; done
+}
+
+# examine PORT...: what `check` wants to know beyond the facts.
+examine() {
+    answer compose_version "$($COMPOSE version --short 2>/dev/null)"
+    if [ -n "$(nginx_id)" ]; then
+        answer nginx_version "$(in_nginx nginx -v 2>&1 | sed 's|.*/||')"
+        in_nginx sh -c 'command -v curl' >/dev/null || answer nginx_lacks curl
+        return 0
+    fi
+    for port; do
+        hex=$(printf '%04X' "$port")
+        cat /proc/net/tcp /proc/net/tcp6 2>/dev/null |
+            awk -v port=":$hex" '$4 == "0A" && substr($2, length($2) - 4) == port { found = 1 } END { exit !found }' &&
+            answer port_taken "$port"
+    done
+    return 0
+}

@@ -1,0 +1,39 @@
+# shellcheck shell=sh
+# Files under the app's directory. The secrets among them arrive here as content, never as words.
+
+# receive: unpack the parcel that follows the script on the standard input. Its names are relative to the app's directory.
+receive() {
+    umask 022
+    tar -xzpf - || return
+    mkdir -p source shared
+}
+
+# remove_stale PATH...: files that the source no longer has, and the directories that this leaves empty.
+remove_stale() {
+    for path; do rm -f -- "source/$path" || return; done
+    find source -depth -type d -empty ! -path source -exec rmdir {} + 2>/dev/null
+    return 0
+}
+
+# mark_served / unmark_served: a release that has been live may be rolled back to.
+mark_served() { now >"releases/$RELEASE/served"; }
+unmark_served() { rm -f "releases/$RELEASE/served"; }
+
+# record JSON: one line for people. Its time is this host's own.
+record() { printf '{"at": %s, %s\n' "$(now)" "${1#\{}" >>history.jsonl; }
+
+# forget RELEASE...: releases, with their images, that nothing uses any more.
+forget() {
+    for id; do
+        docker image rm "$PROJECT:$id" >/dev/null 2>&1
+        rm -rf "releases/${id:?}"
+    done
+    return 0
+}
+
+# forget_confs DIGEST...: nginx configurations that no kept release uses.
+forget_confs() {
+    for digest; do
+        [ "$(readlink nginx/live)" = "$digest" ] || rm -rf "nginx/${digest:?}"
+    done
+}

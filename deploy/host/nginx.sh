@@ -1,0 +1,129 @@
+# shellcheck shell=sh
+# The proxy and its switch. nginx is asked from inside its own container: what counts is what it can see.
+# Doors of templates/nginx: 8000 is blue, 8001 is green, 8002 says which one is live.
+
+nginx_id() {
+    docker ps -q --filter "label=com.docker.compose.project=$SETTINGS" \
+        --filter "label=com.docker.compose.service=$PROXY" \
+        --filter label=com.docker.compose.oneoff=False | head -n 1
+}
+
+in_nginx() { docker exec "$(nginx_id)" "$@"; }
+
+door() { if [ "$1" = blue ]; then echo 8000; else echo 8001; fi; }
+
+# answers COLOUR: one look through the colour's door, with the Host header that users send.
+answers() {
+    in_nginx curl -sf -o /dev/null -m 5 -H "Host: $HEALTH_HOST" "http://127.0.0.1:$(door "$1")$HEALTH_PATH"
+}
+
+# test_conf DIGEST: would nginx take this configuration? Asked before any flip; the running one stays as it is.
+test_conf() {
+    conf="/etc/nginx/greenroom/$1/nginx.conf"
+    if [ -n "$(nginx_id)" ]; then
+        in_nginx nginx -t -q -c "$conf"
+    else
+        settings run --rm --no-deps -T "$PROXY" nginx -t -q -c "$conf"
+    fi
+}
+
+# use_conf DIGEST: the configuration that nginx reads; a rename, so that there always is one. Reloads only on a change.
+use_conf() {
+    [ "$(readlink nginx/live 2>/dev/null)" != "$1" ] || return 0
+    ln -sfn "$1" nginx/live.new && mv -Tf nginx/live.new nginx/live || return
+    [ -z "$(nginx_id)" ] || in_nginx nginx -s reload -c /etc/nginx/greenroom/live/nginx.conf
+}
+
+# gate COLOUR SECONDS: wait until the colour answers through nginx; a container that ends or begins anew is the end of it.
+gate() {
+    gated=0
+    until_deadline "$2" gate_look "$1" || gated=$?
+    [ "$gated" != 0 ] || return 0
+    [ "$gated" = 2 ] || complain "$1 did not answer GET $HEALTH_PATH (Host: $HEALTH_HOST) with 2xx or 3xx within $2 s; it said:"
+    [ "$gated" = 2 ] || in_nginx curl -s -m 5 -o /dev/null -w 'status %{http_code}\n' -H "Host: $HEALTH_HOST" "http://127.0.0.1:$(door "$1")$HEALTH_PATH"
+    stack_log "$PROJECT-$1"
+    return 1
+}
+
+# One docker exec a second, ten looks in it: starting an exec costs as much as ten looks.
+gate_look() {
+    # shellcheck disable=SC2016  # expanded inside the container
+    in_nginx sh -c 'i=0
+        while [ $i -lt 10 ]; do
+            curl -sf -o /dev/null -m 5 -H "Host: $1" "$2" && exit 0
+            sleep 0.1
+            i=$((i + 1))
+        done
+        exit 1' sh "$HEALTH_HOST" "http://127.0.0.1:$(door "$1")$HEALTH_PATH" && return 0
+    stack_broken "$PROJECT-$1" && return 2
+    return 1
+}
+
+# switch COLOUR|none: nginx looks at these files for each request, and green wins. Every moment in between is one
+# of the two ends, and the effective change is one system call.
+switch() {
+    case $1 in
+        blue) : >switch/blue && rm -f switch/green ;;
+        green) : >switch/green && rm -f switch/blue ;;
+        none) rm -f switch/green switch/blue ;;
+    esac
+}
+
+# await_serving COLOUR: nginx itself says that this colour is live, and the public door answers.
+await_serving() { until_deadline 15 serving_look "$1" || { complain "nginx does not serve $1 through its public door"; return 1; }; }
+serving_look() {
+    # shellcheck disable=SC2016  # expanded inside the container
+    in_nginx sh -c 'test "$(curl -sf -m 5 http://127.0.0.1:8002/)" = "$3" &&
+        curl -sf -o /dev/null -m 5 -H "Host: $1" "http://127.0.0.1:80$2" || { sleep 0.2; exit 1; }' \
+        sh "$HEALTH_HOST" "$HEALTH_PATH" "$1"
+}
+
+# watch COLOUR SECONDS: the settle delay, spent looking. It speaks each second, so that it ends when nobody listens.
+watch_colour() {
+    began=$(now)
+    missed=0
+    while [ $(($(now) - began)) -lt "$2" ]; do
+        if stack_broken "$PROJECT-$1"; then
+            stack_log "$PROJECT-$1"
+            return 1
+        fi
+        if answers "$1"; then missed=0; else missed=$((missed + 1)); fi
+        if [ "$missed" = 3 ]; then
+            complain "$1 has stopped answering GET $HEALTH_PATH (three looks in a row)"
+            stack_log "$PROJECT-$1"
+            return 1
+        fi
+        mark alive "$(($(now) - began))"
+        sleep 1
+    done
+}
+
+# connections COLOUR: how many connections nginx holds to a colour, from its own socket tables (state 01 is established).
+connections() {
+    patterns=
+    for id in $(of_stack "$PROJECT-$1"); do
+        for ip in $(docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' "$id"); do
+            patterns="$patterns $(echo "$ip" | awk -F. '{ printf "%02X%02X%02X%02X", $4, $3, $2, $1 }')"
+        done
+    done
+    in_nginx cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v patterns="$patterns" '
+        BEGIN { count = split(patterns, wanted, " ") }
+        $4 == "01" { split($3, remote, ":"); for (i = 1; i <= count; i++)
+            if (substr(remote[1], length(remote[1]) - 7) == wanted[i]) found++ }
+        END { print found + 0 }'
+}
+
+# drain COLOUR SECONDS: wait until nginx holds no connection to the colour. Two looks must agree: a request may sit
+# between reading the switch and connecting. What is cut at the limit is said.
+drain() {
+    [ -n "$(of_stack "$PROJECT-$1")" ] || return 0
+    [ -n "$(nginx_id)" ] || return 0
+    sleep 1
+    until_deadline "$2" drained "$1" || complain "$(connections "$1") connections to $1 were still open after $2 s, and are cut"
+    return 0
+}
+drained() {
+    [ "$(connections "$1")" = 0 ] || { sleep 0.5; return 1; }
+    sleep 0.5
+    [ "$(connections "$1")" = 0 ]
+}

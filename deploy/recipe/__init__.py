@@ -1,0 +1,1 @@
+"""Pure: what will be done, and why. No I/O, no clock, no environment in here."""

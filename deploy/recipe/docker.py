@@ -1,0 +1,89 @@
+"""Steps for network, build, start, stop and the settings stack. Their lines stand in host/docker.sh."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deploy.recipe import shell
+from deploy.recipe.steps import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from deploy.recipe.model import App, Colour
+
+
+def ensure_network(app: App) -> Step:
+    return Step(
+        "ensure the network",
+        "the colours and the settings stack meet there",
+        shell.command("ensure_network", app.network),
+    )
+
+
+def ensure_volumes(app: App) -> Step:
+    names = (app.volume(name) for name in app.volumes)
+    return Step("ensure the volumes", "what users upload belongs to no colour", shell.command("ensure_volumes", *names))
+
+
+def validate(app: App, colour: Colour) -> Step:
+    return Step(
+        "validate the compose files",
+        "this host's own compose must read them",
+        shell.command("validate", colour, app.colour_file(colour)),
+    )
+
+
+def build(app: App, colour: Colour) -> Step:
+    return Step(
+        "build the image",
+        "it is tagged by release; one that is here already is not built again",
+        shell.command("build", colour, app.colour_file(colour), app.service),
+        deadline=app.build_timeout,
+    )
+
+
+def migrate(app: App, colour: Colour) -> Step:
+    return Step(
+        "migrate the database",
+        "once per deploy, on this host, in the new image, before anybody is sent to it",
+        shell.command("migrate", colour, app.colour_file(colour), app.service, *app.migrate),
+        deadline=app.migrate_timeout,
+    )
+
+
+def start(app: App, colour: Colour) -> Step:
+    return Step(
+        f"start {colour}",
+        f"{colour} is idle: no user is sent to it",
+        shell.command("start", colour, app.colour_file(colour)),
+        deadline=300,
+    )
+
+
+def stop(colour: Colour, because: str) -> Step:
+    """The deadline leaves room for a stop_grace_period of minutes."""
+    return Step(f"stop {colour}", because, shell.command("stop", colour), deadline=600)
+
+
+def settings_up(services: Iterable[str], because: str) -> Step:
+    return Step("start settings services", because, shell.command("settings_up", *services), deadline=600)
+
+
+def settings_ready(services: Iterable[str]) -> Step:
+    return Step(
+        "wait for the settings services",
+        "the app needs them",
+        shell.command("settings_ready", 60, *services),
+        deadline=300,
+        patient=True,
+    )
+
+
+def refresh(services: Iterable[str]) -> Step:
+    return Step(
+        "hand the workers the new release",
+        "they run the app's image; each is warmly shut down before its successor starts",
+        shell.command("refresh", *services),
+        deadline=1200,
+    )

@@ -1,0 +1,163 @@
+"""The questions we ask a host, and the pure reading of its answers."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from typing import TYPE_CHECKING
+
+from deploy.recipe import shell
+from deploy.recipe.model import Colour, Container, Facts, Release, StoredRelease
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from deploy.recipe.model import App
+    from deploy.recipe.shell import Answer, Command
+
+
+def variables(app: App, *, release_id: str = "", compose: str = "") -> tuple[tuple[str, str], ...]:
+    """Return what every word of the host library may count on. None of it is secret."""
+    return (
+        ("PROJECT", app.project),
+        ("BASE", app.base),
+        ("SETTINGS", app.settings_stack),
+        ("SETTINGS_FILE", app.settings_file),
+        ("PROXY", app.proxy),
+        ("NETWORK", app.network),
+        ("HEALTH_HOST", app.health.host),
+        ("HEALTH_PATH", app.health.path),
+        ("RELEASE", release_id),
+        ("COMPOSE", compose),
+    )
+
+
+def observe(manifest: str) -> Command:
+    """Ask for everything a plan is made from. `manifest` is the digest that the source should have, or ''."""
+    return shell.command("observe", manifest)
+
+
+def probe() -> Command:
+    return shell.command("probe")
+
+
+def examine(*ports: int) -> Command:
+    return shell.command("examine", *ports)
+
+
+def history(lines: int) -> Command:
+    return shell.command("history_lines", lines)
+
+
+def read(answers: Iterable[Answer]) -> Facts:
+    """Fold a host's answers into Facts. An answer that is not known is an error in this house, not on the host."""
+    known: dict[str, list[tuple[str, ...]]] = {}
+    for answer in answers:
+        known.setdefault(answer.key, []).append(answer.values)
+    unknown = known.keys() - _KEYS
+    if unknown:
+        raise ValueError(f"a host answered what nobody asked: {sorted(unknown)}")
+
+    def one(key: str) -> str:
+        return known[key][0][0] if key in known else ""
+
+    images = {values[0] for values in known.get("image", ())}
+    return Facts(
+        base=one("base"),
+        docker=one("docker"),
+        compose=one("compose"),
+        switch=_colour(one("switch")),
+        proxy_runs="proxy_runs" in known,
+        conf=one("conf"),
+        confs=tuple(values[0] for values in known.get("nginx_dir", ())),
+        containers=tuple(c for values in known.get("container", ()) if (c := _container(values))),
+        releases=tuple(sorted((_stored(values, images) for values in known.get("release", ())), key=lambda r: r.id)),
+        source_same="source_same" in known,
+        source=tuple(_file(values[0]) for values in known.get("file", ())),
+        disk_free=int(one("disk_free") or 0),
+        lacks=tuple(values[0] for values in known.get("lacks", ())),
+        trouble=one("no_docker"),
+        colour_health=tuple((Colour(colour), state) for colour, state in known.get("health", ())),
+    )
+
+
+_KEYS = {
+    "base", "docker", "no_docker", "compose", "container", "image", "switch", "proxy_runs", "conf", "nginx_dir",
+    "release", "source_same", "file", "disk_free", "lacks", "health",
+}  # fmt: skip
+
+
+def _colour(text: str) -> Colour | None:
+    return Colour(text) if text in {"blue", "green"} else None
+
+
+def _container(values: tuple[str, ...]) -> Container | None:
+    """Read one line of docker inspect; one-off containers (compose run) are nobody's service."""
+    ident, stack, service, image, state, health, restarts, since, definition, oneoff = values
+    if oneoff == "True":
+        return None
+    return Container(ident[:12], stack, service, image, state, health, int(restarts), since, definition)
+
+
+def _stored(values: tuple[str, ...], images: set[str]) -> StoredRelease:
+    """Read one directory of releases/. Its record may be missing: the operator may have died before it was whole."""
+    ident, served, *text = values
+    record = record_of("\t".join(text))
+    return StoredRelease(
+        id=ident,
+        served=int(served) if served.isdigit() else 0,
+        record=record,
+        has_image=any(image.endswith(f":{ident}") for image in images),
+    )
+
+
+def record_of(text: str) -> Release | None:
+    """Read a release.json; None when it is absent or broken, for it is for people and never decides what is live."""
+    try:
+        data = json.loads(text)
+        return Release(
+            **{
+                key: str(data[key])
+                for key in ("id", "fingerprint", "conf", "manifest", "revision", "origin", "who", "replaces")
+            },
+            definitions=tuple(sorted(data["definitions"].items())),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def record_text(release: Release) -> str:
+    """Write a release.json: one line, so that it can be an answer; readable by `record_of`."""
+    return json.dumps(
+        {
+            "id": release.id,
+            "fingerprint": release.fingerprint,
+            "conf": release.conf,
+            "manifest": release.manifest,
+            "revision": release.revision,
+            "origin": release.origin,
+            "who": release.who,
+            "replaces": release.replaces,
+            "definitions": dict(release.definitions),
+        }
+    )
+
+
+def _file(line: str) -> tuple[str, str]:
+    """Split a manifest line into path and stamp: `f <sha256>  ./path` -> (`path`, `f <sha256>`)."""
+    stamp, _, path = line.partition("  ./")
+    if stamp[2:3] == "\\":
+        path = re.sub(r"\\(.)", lambda found: {"n": "\n", "r": "\r"}.get(found[1], found[1]), path)
+        stamp = stamp[:2] + stamp[3:]
+    return path, stamp
+
+
+def history_of(line: str) -> dict[str, str]:
+    """Read a line of history.jsonl; what cannot be read is shown as it is."""
+    try:
+        data = json.loads(line)
+        at = datetime.datetime.fromtimestamp(int(data.pop("at")), datetime.timezone.utc)
+        return {"at": f"{at:%Y-%m-%d %H:%M:%S}", **{key: str(value) for key, value in data.items()}}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {"outcome": line}

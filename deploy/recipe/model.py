@@ -1,0 +1,166 @@
+"""The nouns, frozen. A colour is a fact of one host; a release is the fact of the fleet."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+
+class Colour(str, enum.Enum):
+    """Blue or green: live (nginx sends users to it) or idle, and that differs from host to host."""
+
+    BLUE = "blue"
+    GREEN = "green"
+
+    @property
+    def other(self) -> Colour:
+        return Colour.GREEN if self is Colour.BLUE else Colour.BLUE
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, order=True)
+class Host:
+    """Where: `address` as the user wrote it (an alias of ~/.ssh/config is fine), user and port if given."""
+
+    address: str
+    user: str | None = None
+    port: int | None = None
+
+    def __str__(self) -> str:
+        return self.address if self.port is None else f"{self.address}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Health:
+    """The rule by which a colour is fit: GET `path` with header `Host: host` answers 2xx or 3xx.
+
+    `timeout` is how long, in seconds, a starting colour may take to get there.
+    """
+
+    path: str = "/"
+    host: str = "localhost"
+    timeout: int = 60
+
+
+@dataclass(frozen=True)
+class App:
+    """What is deployed in one env: the part of the configuration that plans are made from."""
+
+    project: str
+    env: str
+    hosts: tuple[Host, ...]
+    root: str = "greenroom"
+    network: str = "settings"
+    volumes: tuple[str, ...] = ("static", "media")
+    service: str = "web"
+    proxy: str = "nginx"
+    health: Health = field(default_factory=Health)
+    colour_files: tuple[tuple[Colour, str], ...] = ((Colour.BLUE, "colour.yml"), (Colour.GREEN, "colour.yml"))
+    settings_file: str = "setting_prod.yml"
+    migrate: tuple[str, ...] = ()
+    workers: tuple[str, ...] = ()
+    singletons: tuple[str, ...] = ()
+    settle: int = 30
+    drain: int = 30
+    build_timeout: int = 1800
+    migrate_timeout: int = 600
+    keep: int = 5
+
+    @property
+    def base(self) -> str:
+        """The app's directory on a host; relative to the login's home unless `root` is absolute."""
+        return f"{self.root}/{self.project}"
+
+    @property
+    def settings_stack(self) -> str:
+        return f"{self.project}-setting-{self.env}"
+
+    def stack(self, colour: Colour) -> str:
+        return f"{self.project}-{colour}"
+
+    def colour_file(self, colour: Colour) -> str:
+        return dict(self.colour_files)[colour]
+
+    def image(self, release_id: str) -> str:
+        return f"{self.project}:{release_id}"
+
+    def volume(self, name: str) -> str:
+        return f"{self.project}-{name}"
+
+
+@dataclass(frozen=True)
+class Release:
+    """An id and what belongs to it. `definitions` are digests by service of the settings stack.
+
+    `fingerprint` covers everything that a host gets: two releases with the same one are the same release.
+    `origin` says where the source came from, for people: a branch and commit, or a folder.
+    """
+
+    id: str
+    fingerprint: str
+    conf: str
+    manifest: str = ""
+    revision: str = ""
+    origin: str = ""
+    who: str = ""
+    replaces: str = ""
+    definitions: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Container:
+    """One container as docker's inspect and compose's labels describe it."""
+
+    id: str
+    stack: str
+    service: str
+    image: str
+    state: str
+    health: str = ""
+    restarts: int = 0
+    since: str = ""
+    definition: str = ""
+
+    @property
+    def runs(self) -> bool:
+        return self.state == "running"
+
+
+@dataclass(frozen=True)
+class StoredRelease:
+    """A release that lies on a host. `served` is when it last went live there (epoch seconds), 0 if never."""
+
+    id: str
+    served: int
+    record: Release | None
+    has_image: bool
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One host, right now, as it answered. Nothing in here is remembered from an earlier run."""
+
+    base: str = ""
+    docker: str = ""
+    compose: str = ""
+    switch: Colour | None = None
+    proxy_runs: bool = False
+    conf: str = ""
+    confs: tuple[str, ...] = ()
+    containers: tuple[Container, ...] = ()
+    releases: tuple[StoredRelease, ...] = ()
+    source_same: bool = False
+    source: tuple[tuple[str, str], ...] = ()
+    disk_free: int = 0
+    lacks: tuple[str, ...] = ()
+    trouble: str = ""
+    colour_health: tuple[tuple[Colour, str], ...] = ()
+
+    def of(self, stack: str, service: str | None = None) -> tuple[Container, ...]:
+        """Return the containers of a stack, or of one of its services."""
+        return tuple(c for c in self.containers if c.stack == stack and service in (None, c.service))
+
+    def stored(self, release_id: str) -> StoredRelease | None:
+        return next((r for r in self.releases if r.id == release_id), None)

@@ -1,0 +1,63 @@
+"""Steps of the switch, and what to ask nginx. Their lines stand in host/nginx.sh."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deploy.recipe import shell
+from deploy.recipe.steps import Step
+
+if TYPE_CHECKING:
+    from deploy.recipe.model import App, Colour
+
+DOORS = (8000, 8001, 8002)
+
+
+def test_conf(digest: str) -> Step:
+    return Step("test the nginx configuration", "nginx refuses it now, or never", shell.command("test_conf", digest))
+
+
+def use_conf(digest: str, because: str) -> Step:
+    return Step("hand nginx its configuration", because, shell.command("use_conf", digest))
+
+
+def gate(app: App, colour: Colour) -> Step:
+    return Step(
+        f"gate {colour}",
+        f"GET {app.health.path} through nginx must answer, as users would ask",
+        shell.command("gate", colour, app.health.timeout),
+        deadline=app.health.timeout + 30,
+        patient=True,
+    )
+
+
+def switch(colour: Colour | None, because: str) -> Step:
+    return Step(f"switch nginx to {colour or 'none'}", because, shell.command("switch", colour or "none"))
+
+
+def await_serving(colour: Colour) -> Step:
+    return Step(
+        f"see nginx serve {colour}",
+        "a flip that nobody saw is none",
+        shell.command("await_serving", colour),
+        deadline=30,
+    )
+
+
+def watch(app: App, colour: Colour) -> Step:
+    return Step(
+        f"watch {colour} for {app.settle} s",
+        "the settle delay is spent looking",
+        shell.command("watch_colour", colour, app.settle),
+        deadline=app.settle + 60,
+        patient=True,
+    )
+
+
+def drain(app: App, colour: Colour) -> Step:
+    return Step(
+        f"drain {colour}",
+        f"a colour is signalled when nginx holds no connection to it, or after {app.drain} s",
+        shell.command("drain", colour, app.drain),
+        deadline=app.drain + 30,
+    )

@@ -1,0 +1,256 @@
+"""App, Facts and Release in, Plan out: the file to read first.
+
+The laws of this file:
+- The live colour is what nginx serves; the other one is idle, and only the idle one is ever stopped or started.
+- Undo needs no memory: it is the same few steps wherever a deploy stopped, and each of them may run twice.
+- One host of a run, its leader, migrates. Services that may exist once belong to the first host of the env, always.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from deploy.recipe import docker, files, nginx
+from deploy.recipe.facts import variables
+from deploy.recipe.model import Colour
+from deploy.recipe.steps import Phase, Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from deploy.recipe.model import App, Facts, Host, Release
+    from deploy.recipe.shell import Answer
+    from deploy.recipe.steps import Step
+
+LEAST_DISK = 1 << 30
+"""Bytes that must be free before a deploy begins: an image with its layers, and air."""
+
+
+def plan_deploy(app: App, host: Host, facts: Facts, release: Release, stamps: Mapping[str, str], leader: Host) -> Plan:
+    """Decide what a host will go through to get from what it serves to `release`. The `leader` migrates, for all."""
+    idle = idle_colour(facts)
+    missing, changed = infrastructure(app, host, facts, release)
+    return Plan(
+        note=describe(app, facts),
+        steps=_flow_of_colours(app, host, facts, release, "deploy")
+        | {
+            Phase.PREPARE: (
+                *_clear(app, facts, idle),
+                *files.send(release, stamps, facts),
+                docker.ensure_network(app),
+                docker.ensure_volumes(app),
+                docker.validate(app, idle),
+                docker.build(app, idle),
+                *_configure(facts, release),
+                *_ensure_settings(missing, changed),
+            ),
+            Phase.MIGRATE: (docker.migrate(app, idle),) if host == leader and app.migrate else (),
+            Phase.UNDO: (
+                *_undo(app, facts, release),
+                files.forget([release.id], "it never stayed live"),
+            ),
+        },
+        asks=tuple(f"{name} of {app.settings_stack} will be recreated: its definition changed" for name in changed),
+        refusals=fitness(facts),
+        variables=variables(app, release_id=release.id, compose=facts.compose),
+    )
+
+
+def plan_rollback(app: App, host: Host, facts: Facts, release: Release) -> Plan:
+    """Decide how a host goes back to a release that lies there: a deploy without send, build and migration."""
+    idle = idle_colour(facts)
+    missing, _ = infrastructure(app, host, facts, release)
+    return Plan(
+        note=describe(app, facts),
+        steps=_flow_of_colours(app, host, facts, release, "rollback")
+        | {
+            Phase.PREPARE: (*_clear(app, facts, idle), *_configure(facts, release), *_ensure_settings(missing, ())),
+            Phase.UNDO: _undo(app, facts, release),
+        },
+        refusals=fitness(facts),
+        variables=variables(app, release_id=release.id, compose=facts.compose),
+    )
+
+
+def _flow_of_colours(app: App, host: Host, facts: Facts, release: Release, verb: str) -> dict[Phase, tuple[Step, ...]]:
+    """From start to finish: what a deploy and a rollback share."""
+    live, idle = facts.switch, idle_colour(facts)
+    workers = [name for name in app.workers if belongs(app, host, name)]
+    old_releases, old_confs = prunable(app, facts, release)
+    return {
+        Phase.START: (docker.start(app, idle), nginx.gate(app, idle)),
+        Phase.FLIP: (
+            *((nginx.use_conf(release.conf, "it differs from the one in use"),) if facts.conf != release.conf else ()),
+            nginx.switch(idle, f"{idle} is fit, on every host"),
+            files.mark_served(),
+            nginx.await_serving(idle),
+        ),
+        Phase.SETTLE: (nginx.watch(app, idle),) if app.settle else (),
+        Phase.FINISH: (
+            *((nginx.drain(app, live), docker.stop(live, "nobody is sent to it any more")) if live else ()),
+            *((docker.refresh(workers),) if workers else ()),
+            files.record(verb, release, live_release(app, facts), "done"),
+            *((files.forget(old_releases, f"the last {app.keep} are kept"),) if old_releases else ()),
+            *((files.forget_confs(old_confs),) if old_confs else ()),
+        ),
+    }
+
+
+def _clear(app: App, facts: Facts, idle: Colour) -> tuple[Step, ...]:
+    """An idle colour that still has containers was left by a run that died; a user may still be connected to it."""
+    if not facts.of(app.stack(idle)):
+        return ()
+    return (nginx.drain(app, idle), docker.stop(idle, "an earlier run left it behind"))
+
+
+def _configure(facts: Facts, release: Release) -> tuple[Step, ...]:
+    """A running nginx gets its new configuration with the flip; one that does not run has nobody to disturb."""
+    if facts.conf == release.conf and facts.proxy_runs:
+        return ()
+    test = (nginx.test_conf(release.conf),)
+    return test if facts.proxy_runs else (*test, nginx.use_conf(release.conf, "nginx does not run yet"))
+
+
+def _ensure_settings(missing: Iterable[str], changed: Iterable[str]) -> tuple[Step, ...]:
+    missing, changed = tuple(missing), tuple(changed)
+    if not missing and not changed:
+        return ()
+    because = "; ".join(
+        f"{names} {what}"
+        for names, what in ((", ".join(missing), "not running"), (", ".join(changed), "changed"))
+        if names
+    )
+    services = sorted({*missing, *changed})
+    return (docker.settings_up(services, because), docker.settings_ready(services))
+
+
+def _undo(app: App, facts: Facts, release: Release) -> tuple[Step, ...]:
+    """Back to what users had; the destructive step last. Where we stopped does not matter."""
+    live, idle = facts.switch, idle_colour(facts)
+    stored = facts.stored(release.id)
+    return (
+        nginx.switch(live, "users go back to what they had"),
+        *((nginx.use_conf(facts.conf, "it was in use before"),) if facts.conf and facts.conf != release.conf else ()),
+        *(() if stored and stored.served else (files.unmark_served(),)),
+        nginx.drain(app, idle),
+        docker.stop(idle, "it is not wanted any more"),
+    )
+
+
+def idle_colour(facts: Facts) -> Colour:
+    return facts.switch.other if facts.switch else Colour.BLUE
+
+
+def belongs(app: App, host: Host, service: str) -> bool:
+    """Singletons live on the env's first host only, whichever hosts a run is limited to."""
+    return service not in app.singletons or host == app.hosts[0]
+
+
+def infrastructure(app: App, host: Host, facts: Facts, release: Release) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the settings services that do not run here, and those that run with another definition.
+
+    Workers are neither: each deploy refreshes them at its end, started or not.
+    """
+    missing, changed = [], []
+    for name, definition in release.definitions:
+        if name in app.workers or not belongs(app, host, name):
+            continue
+        running = [c for c in facts.of(app.settings_stack, name) if c.runs]
+        if not running:
+            missing.append(name)
+        elif any(c.definition != definition for c in running):
+            changed.append(name)
+    return tuple(missing), tuple(changed)
+
+
+def live_release(app: App, facts: Facts) -> str:
+    """Return the id of the release that the live colour runs, by its image's tag; '' when nobody is live."""
+    if facts.switch is None:
+        return ""
+    tags = {c.image.rpartition(":")[2] for c in facts.of(app.stack(facts.switch), app.service) if c.runs}
+    return max(tags, default="")
+
+
+def is_unchanged(app: App, host: Host, facts: Facts, release: Release) -> bool:
+    """Say whether a deploy of `release` would change nothing that anybody could notice on this host."""
+    live = facts.stored(live_release(app, facts))
+    if live is None or live.record is None or live.record.fingerprint != release.fingerprint:
+        return False
+    missing, changed = infrastructure(app, host, facts, release)
+    leftovers = facts.of(app.stack(idle_colour(facts)))
+    workers = [name for name in app.workers if belongs(app, host, name)]
+    stray_workers = [
+        name
+        for name in workers
+        if [c.image for c in facts.of(app.settings_stack, name) if c.runs] != [app.image(live.id)]
+    ]
+    return not (missing or changed or leftovers or stray_workers) and facts.conf == release.conf
+
+
+def prunable(app: App, facts: Facts, release: Release) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the releases and the nginx confs on a host that nothing needs once `release` is live.
+
+    Kept are the last `keep` that have been live, the one to come, the one it replaces and the way back from there.
+    """
+    live = live_release(app, facts)
+    served = sorted((r for r in facts.releases if r.served and r.id != release.id), key=lambda r: r.served)
+    keep = {release.id, live, release.replaces} | {r.id for r in served[-(app.keep - 1) :] if app.keep > 1}
+    gone = tuple(r.id for r in facts.releases if r.id not in keep)
+    confs = {r.record.conf for r in facts.releases if r.id in keep and r.record} | {release.conf}
+    return gone, tuple(c for c in facts.confs if c not in confs)
+
+
+def fitness(facts: Facts) -> tuple[str, ...]:
+    """Say why a host cannot take a deploy; empty when it can."""
+    reasons = [f"{tool} is not installed" for tool in facts.lacks]
+    if facts.trouble:
+        reasons.append(f"docker does not answer: {facts.trouble}")
+    elif not facts.compose:
+        reasons.append("neither `docker compose` nor `docker-compose` is installed")
+    elif facts.disk_free < LEAST_DISK:
+        reasons.append(f"only {facts.disk_free >> 20} MiB of disk are free, {LEAST_DISK >> 20} are needed")
+    return tuple(reasons)
+
+
+OLDEST_NGINX = (1, 27, 3)
+"""The first with `server ... resolve` in the open source edition: without it nginx never finds a new container."""
+
+
+def shortcomings(answers: Iterable[Answer]) -> list[str]:
+    """Say what would spoil a deploy on a host that could take one; from the answers of `examine`."""
+    reasons = []
+    for answer in answers:
+        match answer.key, answer.values:
+            case "port_taken", (port,):
+                reasons.append(f"port {port} is taken by another program; nginx of the settings stack needs it")
+            case "nginx_version", (version,) if _version(version) < OLDEST_NGINX:
+                reasons.append(f"nginx is {version}; the switch needs {'.'.join(map(str, OLDEST_NGINX))} or newer")
+            case "nginx_lacks", (tool,):
+                reasons.append(f"nginx's image has no {tool}: the gate looks through nginx's eyes with it")
+    return reasons
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", text)[:3])
+
+
+def describe(app: App, facts: Facts) -> str:
+    """Say in a few words what a host serves now."""
+    if facts.switch is None:
+        return "nobody is live"
+    return f"{facts.switch} is live with {live_release(app, facts) or 'nothing that runs'}"
+
+
+def rollback_target(app: App, facts: Mapping[Host, Facts]) -> str:
+    """Return the release before the live one: the one it replaced when it was deployed. '' when there is none.
+
+    On a split fleet, the release before the newest live one.
+    """
+    live = [(f, live_release(app, f)) for f in facts.values()]
+    newest = max((ident for _, ident in live), default="")
+    for each, ident in live:
+        stored = each.stored(ident)
+        if ident == newest and stored and stored.record:
+            return stored.record.replaces
+    return ""

@@ -1,0 +1,136 @@
+"""Command, Script, and the text that travels. The only quoter in the house."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+MARK = "\x1e"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A word of the library in deploy/host/ with its arguments. None is ever a secret: those travel as files."""
+
+    words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return shlex.join(self.words)
+
+
+def command(word: str, *arguments: object) -> Command:
+    return Command((word, *map(str, arguments)))
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Step `number` of the script has begun."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class End:
+    """Step `number` has ended with exit `status`."""
+
+    number: int
+    status: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A fact the host was asked for."""
+
+    key: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """Something a program on the host printed."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Alive:
+    """A long look goes on."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The script has come to its end. Without this, the outcome is unknown."""
+
+
+Signal = Begin | End | Answer | Line | Alive | Finished
+
+
+FENCE = -1
+"""The number that the fence has among the steps of a script."""
+
+
+@dataclass(frozen=True)
+class Script:
+    """Consecutive commands that travel in one round trip.
+
+    With `run` (the id of a run that holds the lock) it works inside the app's directory, behind the fence; without,
+    it may only look. `deadline` in seconds, over all of it; a script that `holds` goes on until it is let go.
+    """
+
+    commands: tuple[Command, ...]
+    variables: tuple[tuple[str, str], ...]
+    run: str = ""
+    deadline: float = 60
+    holds: bool = False
+
+    def render(self, library: str, token: str) -> str:
+        """Return the sh text: the library, the variables, and a marked step for each command."""
+        lines = [library, "set -u", f"TOKEN={token}"]
+        lines += [f"{name}={shlex.quote(value)}" for name, value in self.variables]
+        if self.run or self.holds:
+            lines.append('mkdir -p "$BASE" && cd "$BASE" || exit')
+        if self.run:
+            lines.append(f"step {FENCE} fence {shlex.quote(self.run)}")
+        # Only a few words read what follows the script on the standard input; anything else would eat it.
+        lines += [
+            f"step {number} {each}" + ("" if each.words[0] in READS_INPUT else " </dev/null")
+            for number, each in enumerate(self.commands)
+        ]
+        return "\n".join([*lines, "mark finished"]) + "\n"
+
+
+READS_INPUT = frozenset({"receive", "hold"})
+
+
+def wrap(script: str) -> tuple[str, bytes]:
+    """Return the command line of an exec request, and the bytes to send first on its standard input.
+
+    The script goes in by the standard input, so that `ps` on the host shows none of it and the login shell, whatever
+    it is, has nothing to quote. `dd bs=1` takes exactly the script and leaves the rest to the script: `head -c` may
+    read ahead (busybox does).
+    """
+    text = script.encode()
+    return f"exec sh -c 'eval \"$(dd bs=1 count={len(text)} 2>/dev/null)\"' 2>&1", text
+
+
+def parse(line: str, token: str) -> list[Signal]:
+    """Read one line of a script's output. Output without a final newline may stand before a mark."""
+    mark = f"{MARK}{token} "
+    before, found, message = line.partition(mark)
+    if not found:
+        return [Line(line)]
+    signals: list[Signal] = [Line(before)] if before else []
+    kind, _, rest = message.partition(" ")
+    if kind == "begin":
+        signals.append(Begin(int(rest)))
+    elif kind == "end":
+        number, status = rest.split()
+        signals.append(End(int(number), int(status)))
+    elif kind == "=":
+        key, *values = rest.split("\t")
+        signals.append(Answer(key, tuple(values)))
+    elif kind == "alive":
+        signals.append(Alive())
+    elif kind == "finished":
+        signals.append(Finished())
+    return signals

@@ -1,0 +1,68 @@
+"""The one primitive, and what is made of it. A plan is inert: it can be printed, compared, refused."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deploy.recipe.shell import Command
+
+
+class Phase(str, enum.Enum):
+    """The phases in their order. Each ends on every host before the next begins on any."""
+
+    PREPARE = "prepare"
+    MIGRATE = "migrate"
+    START = "start"
+    FLIP = "flip"
+    SETTLE = "settle"
+    FINISH = "finish"
+    UNDO = "undo"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+BEFORE_FINISH = (Phase.PREPARE, Phase.MIGRATE, Phase.START, Phase.FLIP, Phase.SETTLE)
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What a host lacks: the files of a release, and these paths of the source."""
+
+    release: str
+    source: frozenset[str] = frozenset()
+
+    def __str__(self) -> str:
+        return f"{len(self.source)} source files and release {self.release}"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What to do, and why. `title` is imperative, lower case, at most 40 characters: it is UI, log and test language.
+
+    `deadline` is in seconds; every wait has one. A `patient` step only looks, and may be broken off at any time.
+    """
+
+    title: str
+    because: str
+    command: Command
+    deadline: float = 60
+    parcel: Parcel | None = None
+    patient: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one host will go through. `asks` are the changes that need a yes; `note` says where the host stands now."""
+
+    note: str = ""
+    steps: dict[Phase, tuple[Step, ...]] = field(default_factory=dict)
+    asks: tuple[str, ...] = ()
+    refusals: tuple[str, ...] = ()
+    variables: tuple[tuple[str, str], ...] = ()
+
+    def of(self, phase: Phase) -> tuple[Step, ...]:
+        return self.steps.get(phase, ())

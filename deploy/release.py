@@ -1,0 +1,119 @@
+"""A release in the making: its id, its record, and the files that every host gets of it."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import socket
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from deploy import clock
+from deploy.errors import ConfigError
+from deploy.recipe import facts, files
+from deploy.recipe.model import Release
+from deploy.source import File
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from deploy.config import Setup
+    from deploy.source import Templates, Tree
+
+
+@dataclass(frozen=True)
+class Made:
+    """A release and its own files, by name below the app's directory on a host."""
+
+    release: Release
+    own_files: tuple[File, ...]
+
+
+def who() -> str:
+    """Return the operator as people know them: user@machine."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def make(setup: Setup, tree: Tree, templates: Templates) -> Made:
+    """Put a release together. Everything a host will get goes into its fingerprint; only its id knows the time.
+
+    Raises:
+        ConfigError: a template is no compose file, or lacks what the configuration names.
+
+    """
+    app = setup.app
+    stacks = {name: templates.read(name) for name in {*dict(app.colour_files).values(), app.settings_file}}
+    confs = templates.directory(setup.nginx)
+    settings = _compose(stacks[app.settings_file], app.settings_file)
+    definitions = files.definitions(settings, setup.env, setup.dotenv)
+    _check_services(setup, definitions, {name: _compose(stacks[name], name) for _, name in app.colour_files})
+    conf = files.digest(*(part for name, content in sorted(confs.items()) for part in (name.encode(), content)))[:16]
+    manifest = files.manifest_digest(tree.stamps)
+    release = Release(
+        id=_ident(tree),
+        fingerprint=files.digest(
+            manifest.encode(),
+            setup.dotenv,
+            conf.encode(),
+            json.dumps([app.migrate, app.workers, app.singletons, app.network, app.volumes]).encode(),
+            *(part for name, content in sorted(stacks.items()) for part in (name.encode(), content)),
+        ),
+        conf=conf,
+        manifest=manifest,
+        revision=tree.revision,
+        origin=tree.origin,
+        who=who(),
+        definitions=tuple(sorted(definitions.items())),
+    )
+    own = [
+        *(File(f"nginx/{conf}/{name}", content) for name, content in confs.items()),
+        *(File(f"releases/{release.id}/{name}", content, 0o600) for name, content in stacks.items()),
+        File(f"releases/{release.id}/definitions.json", files.labels(settings, definitions).encode(), 0o600),
+        File(f"releases/{release.id}/.env", setup.dotenv, 0o600),
+    ]
+    return Made(release, tuple(own))
+
+
+def replacing(made: Made, live: str) -> Made:
+    """Return the same release, with its record, knowing which one it replaces: the way back."""
+    release = replace(made.release, replaces=live)
+    record = File(f"releases/{release.id}/release.json", facts.record_text(release).encode() + b"\n", 0o600)
+    return Made(release, (*made.own_files, record))
+
+
+def _ident(tree: Tree) -> str:
+    """Ids sort by time and carry the git revision: 20261122-071955-1a2b3c4."""
+    parts = [clock.utc_now().strftime("%Y%m%d-%H%M%S"), tree.revision, "dirty" if tree.dirty else ""]
+    return "-".join(part for part in parts if part)
+
+
+def _compose(content: bytes, name: str) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(content)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"templates/{name} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict) or not isinstance(data.get("services"), dict):
+        raise ConfigError(f"templates/{name}: expected a compose file with `services:`")
+    return data
+
+
+def _check_services(setup: Setup, definitions: dict[str, str], colours: dict[str, dict[str, Any]]) -> None:
+    app = setup.app
+    for key, names in (("workers", app.workers), ("singletons", app.singletons), ("proxy", (app.proxy,))):
+        for name in names:
+            _must_be_in(definitions, name, key, app.settings_file)
+    for file, data in colours.items():
+        _must_be_in(data["services"], app.service, "service", file)
+        for name, service in data["services"].items():
+            if isinstance(service, dict) and "container_name" in service:
+                raise ConfigError(
+                    f"templates/{file}: {name} has a container_name, so blue and green cannot both exist",
+                    mend="remove that line: compose finds names by itself",
+                )
+
+
+def _must_be_in(services: Iterable[str], name: str, key: str, file: str) -> None:
+    if name not in services:
+        raise ConfigError(f"deploy.{key}: templates/{file} has no service {name}; it has: {', '.join(services)}")

@@ -1,0 +1,239 @@
+"""One thin Invoke task per verb. No logic: it reads the flags, calls the story, and turns errors into exit codes.
+
+Everything but Invoke is imported when a task runs: `inv --list` and completion stay quick.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from invoke.collection import Collection
+from invoke.program import Program
+from invoke.tasks import task
+
+from deploy import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from invoke.context import Context
+
+    from deploy.config import Setup
+    from deploy.console import Console
+    from deploy.fleet import Fleet
+
+COMMON = {
+    "env": "which env of invoke.yaml, like prod; the configured default when left out",
+    "hosts": "only these hosts of the env, separated by commas",
+    "json": "one JSON object per line instead of text for people",
+    "verbose": "also show what every program on the hosts prints",
+}
+SOURCE = {
+    "ref": "the git commit, branch or tag to deploy; HEAD when left out",
+    "dirty": "deploy the files as they lie, uncommitted changes included",
+}
+
+
+def verb(**flags: str) -> Callable[[Callable[..., None]], Any]:
+    """Make a task. Automatic short flags are off: `hosts` would take -h, and `inv deploy -h` would deploy."""
+
+    def make(body: Callable[..., None]) -> Any:
+        @functools.wraps(body)
+        def run(context: Context, *args: Any, **kwargs: Any) -> None:
+            _guard(body, context, *args, **kwargs)
+
+        return task(run, help={**COMMON, **flags}, auto_shortflags=False, positional=[])
+
+    return make
+
+
+@verb(
+    **SOURCE,
+    settle="seconds to watch the new colour before the old one goes; the configured delay when left out",
+    force="deploy even if nothing has changed",
+    yes="agree to what the plan asks for, like recreating redis after its definition changed",
+)
+def deploy(
+    context: Context,
+    env: str = "",
+    hosts: str = "",
+    ref: str = "",
+    dirty: bool = False,
+    settle: str = "",
+    force: bool = False,
+    yes: bool = False,
+    json: bool = False,
+    verbose: bool = False,
+) -> None:
+    """Bring every host to the release that the source makes, or leave all as they are.
+
+    The idle colour is built, started and gated on health on every host; then every host switches; the new colour is
+    watched for the settle delay; only then the old one is drained and stopped. Any failure before that puts every host
+    back. Exit codes: 0 done, 1 failed and undone, 2 refused and nothing touched, 3 a human is needed.
+    """
+    from deploy import flow
+
+    with _opened(context, env, hosts, settle=settle, as_json=json, verbose=verbose) as (setup, console, connect):
+        flow.deploy(setup, connect, console, flow.Options(ref, dirty, force, yes))
+
+
+@verb(to="the id of the release to go back to (see `inv history`); the one before when left out")
+def rollback(
+    context: Context,
+    env: str = "",
+    hosts: str = "",
+    to: str = "",
+    settle: str = "",
+    json: bool = False,
+    verbose: bool = False,
+) -> None:
+    """Go back to the release before, on every host, with its env and nginx configuration. Nothing is built."""
+    from deploy import flow
+
+    with _opened(context, env, hosts, settle=settle, as_json=json, verbose=verbose) as (setup, console, connect):
+        flow.rollback(setup, connect, console, to)
+
+
+@verb(**SOURCE, settle="as for deploy", force="plan even if nothing has changed")
+def plan(
+    context: Context,
+    env: str = "",
+    hosts: str = "",
+    ref: str = "",
+    dirty: bool = False,
+    settle: str = "",
+    force: bool = False,
+    json: bool = False,
+    verbose: bool = False,
+) -> None:
+    """Print what deploy would do on each host, and why. Nothing is written on any host."""
+    from deploy import flow
+
+    with _opened(context, env, hosts, settle=settle, as_json=json, verbose=verbose) as (setup, console, connect):
+        flow.plan(setup, connect, console, flow.Options(ref, dirty, force))
+
+
+@verb()
+def status(context: Context, env: str = "", hosts: str = "", json: bool = False, verbose: bool = False) -> None:
+    """Show what is live on each host: colour, release, since when, health, containers, settings stack."""
+    from deploy import flow
+
+    with _opened(context, env, hosts, as_json=json, verbose=verbose) as (setup, console, connect):
+        flow.status(setup, connect, console)
+
+
+@verb(lines="how many entries of each host")
+def history(
+    context: Context,
+    env: str = "",
+    hosts: str = "",
+    lines: int = 20,
+    json: bool = False,
+    verbose: bool = False,
+) -> None:
+    """Show who deployed what, when, and how it ended."""
+    from deploy import flow
+
+    with _opened(context, env, hosts, as_json=json, verbose=verbose) as (setup, console, connect):
+        flow.history(setup, connect, console, lines)
+
+
+@verb()
+def check(context: Context, env: str = "", hosts: str = "", json: bool = False, verbose: bool = False) -> None:
+    """Say what would stop or spoil a deploy: configuration, ssh, docker, compose, disk, nginx, ports."""
+    from deploy import flow
+
+    with _opened(context, env, hosts, as_json=json, verbose=verbose) as (setup, console, connect):
+        flow.check(setup, connect, console)
+
+
+ns = Collection(deploy, rollback, plan, status, history, check)
+
+
+# --- around every task -----------------------------------------------------------------------------------------
+
+
+def _guard(body: Callable[..., None], context: Context, *args: Any, **kwargs: Any) -> None:
+    """Turn what a story raises into a message and an exit code. SIGTERM, as CI sends it, counts as Ctrl-C."""
+    from deploy.console import Console
+    from deploy.errors import GreenroomError, Interrupted, Refused
+
+    console = Console(as_json=bool(kwargs.get("json")))
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        if context.config.run.dry:
+            raise Refused(
+                "--dry would make every host's answer empty", mend="say `inv plan`: it looks, and does nothing"
+            )
+        body(context, *args, **kwargs)
+    except GreenroomError as error:
+        console.fail(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        console.fail(Interrupted("stopped by the operator; the next deploy starts from what is live"))
+        sys.exit(Interrupted.exit_code)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _opened(
+    context: Context,
+    env: str,
+    hosts: str,
+    *,
+    settle: str = "",
+    as_json: bool = False,
+    verbose: bool = False,
+) -> Iterator[tuple[Setup, Console, Callable[[], Fleet]]]:
+    """Read the configuration, and offer the fleet that it names; close what was opened."""
+    from deploy import config, fleet
+    from deploy.console import Console
+    from deploy.console.redact import redactor
+
+    data = context.config.get("deploy")
+    directory = config.find(Path.cwd())
+    setup = config.load(_plain(data), directory, env, hosts, settle)
+    console = Console(as_json=as_json, verbose=verbose)
+    console.hide(redactor(setup.env))
+    opened: list[Fleet] = []
+
+    def connect() -> Fleet:
+        from deploy.machine import Door
+
+        opened.append(fleet.connect(setup.hosts, Door(setup.ssh).connect))
+        return opened[0]
+
+    try:
+        yield setup, console, connect
+    finally:
+        for each in opened:
+            each.close()
+
+
+def _plain(data: Any) -> Any:
+    """Invoke wraps mappings in its DataProxy; validation wants the dicts inside."""
+    return {key: _plain(value) for key, value in data.items()} if hasattr(data, "items") else data
+
+
+class _Program(Program):
+    """The console script: the same tasks as `inv`, with the invoke.yaml of the folder one stands in."""
+
+    def parse_collection(self) -> None:
+        from deploy.config import find
+        from deploy.errors import ConfigError
+
+        with contextlib.suppress(ConfigError):  # `greenroom --help` works anywhere; a task says what is missing
+            self.config.set_project_location(find(Path.cwd()))
+            self.config.load_project()
+        super().parse_collection()
+
+
+def main() -> None:
+    """Run the console script `greenroom`."""
+    _Program(name="Greenroom", binary="greenroom", namespace=ns, version=__version__).run()

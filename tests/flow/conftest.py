@@ -1,0 +1,107 @@
+"""A small project, a world of hosts, and an operator with the real flow in hand."""
+
+from __future__ import annotations
+
+import io
+import sys
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from world import World
+
+from deploy import clock, config, fleet, flow
+from deploy.console import Console
+from deploy.recipe import plan
+
+
+class Operator:
+    """Types what an operator would, against a world. `text` is all that was printed."""
+
+    def __init__(self, folder: Path, hosts: int) -> None:
+        self.folder = folder
+        self.data: dict[str, Any] = {
+            "project": "app",
+            "health": {"path": "/healthz"},
+            "migrate": "python manage.py migrate",
+            "workers": ["celery", "celery-beat"],
+            "singletons": ["postgres", "celery-beat"],
+            "settle": 1,
+            "envs": {"prod": {"hosts": [f"web{i + 1}" for i in range(hosts)]}},
+        }
+        (folder / ".env.prod").write_text("DJANGO_SECRET_KEY=s3cret-marker\n")
+        self.write("1")
+        self.world = World(self.setup().hosts)
+        self.printed = io.StringIO()
+
+    @property
+    def text(self) -> str:
+        return self.printed.getvalue()
+
+    def write(self, version: str) -> None:
+        """Change the source."""
+        (self.folder / "app.py").write_text(f"VERSION = {version!r}\n")
+
+    def setup(self, hosts: str = "") -> config.Setup:
+        return config.load(self.data, self.folder, hosts=hosts)
+
+    def _console(self) -> Console:
+        return Console(out=self.printed)
+
+    def _connect(self, hosts: str = "") -> fleet.Fleet:
+        return fleet.connect(self.setup(hosts).hosts, self.world.machine)
+
+    def deploy(self, *, hosts: str = "", force: bool = False, yes: bool = False) -> None:
+        options = flow.Options(force=force, yes=yes)
+        flow.deploy(self.setup(hosts), lambda: self._connect(hosts), self._console(), options)
+
+    def rollback(self, to: str = "") -> None:
+        flow.rollback(self.setup(), self._connect, self._console(), to)
+
+    def plan(self) -> None:
+        flow.plan(self.setup(), self._connect, self._console(), flow.Options())
+
+    def status(self) -> None:
+        flow.status(self.setup(), self._connect, self._console())
+
+    def history(self) -> None:
+        flow.history(self.setup(), self._connect, self._console(), 20)
+
+    def live(self) -> list[str]:
+        """Return the release that each host serves."""
+        facts = flow.observe(self.setup().app, self._connect(), "")
+        return [plan.live_release(self.setup().app, each) for each in facts.values()]
+
+    def assert_whole(self) -> None:
+        """Every host serves the same release, from one colour, with workers of that release, and nothing is left over."""
+        (release,) = set(self.live())
+        for number, box in enumerate(self.world.boxes.values()):
+            stacks = sorted((c.stack, c.service) for c in box.containers)
+            workers = [c.image for c in box.containers if c.service.startswith("celery")]
+            expected = [("app-setting-prod", "celery"), ("app-setting-prod", "nginx"), ("app-setting-prod", "redis")]
+            if number == 0:
+                expected += [("app-setting-prod", "celery-beat"), ("app-setting-prod", "postgres")]
+            assert stacks == sorted([(f"app-{box.switch}", "web"), *expected]), box.name
+            assert set(workers) == {f"app:{release}"}, box.name
+            assert box.images == {f"app:{ident}" for ident in box.releases}, box.name
+            assert box.run == "", box.name
+
+
+@pytest.fixture
+def operator_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a maker of operators; each release is a second younger than the one before."""
+    seconds = count()
+    real = clock.utc_now()
+    monkeypatch.setattr(clock, "utc_now", lambda: real + __import__("datetime").timedelta(seconds=next(seconds)))
+    made = count()
+
+    def make(hosts: int = 1) -> Operator:
+        folder = tmp_path / f"project-{next(made)}"
+        folder.mkdir()
+        return Operator(folder, hosts)
+
+    return make

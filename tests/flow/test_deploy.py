@@ -1,0 +1,360 @@
+"""The verbs, on the strict World: every command is followed by a look at whether users are served."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from world import LOOKS
+
+from deploy.errors import Failed, GreenroomError, NeedsHuman, Refused
+
+HOSTS = pytest.mark.parametrize("hosts", [1, 3])
+
+
+@HOSTS
+def test_a_first_deploy_on_bare_hosts_serves_users(operator_of: Any, hosts: int) -> None:
+    operator = operator_of(hosts)
+    operator.deploy()
+    operator.assert_whole()
+
+
+@HOSTS
+def test_the_second_deploy_goes_to_the_other_colour(operator_of: Any, hosts: int) -> None:
+    operator = operator_of(hosts)
+    operator.deploy()
+    operator.write("2")
+    operator.deploy()
+    operator.assert_whole()
+    assert {box.switch for box in operator.world.boxes.values()} == {"green"}
+
+
+def test_ten_deploys_in_a_row_leave_only_what_keep_says(operator_of: Any) -> None:
+    operator = operator_of(1)
+    for version in range(10):
+        operator.write(str(version))
+        operator.deploy()
+    operator.assert_whole()
+    (box,) = operator.world.boxes.values()
+    assert len(box.releases) == 5
+
+
+def test_an_unchanged_deploy_says_so_and_writes_nothing(operator_of: Any) -> None:
+    operator = operator_of(3)
+    operator.deploy()
+    before = len(operator.world.writes())
+    operator.deploy()
+    assert "nothing to do" in operator.text
+    assert len(operator.world.writes()) == before
+
+
+def test_force_deploys_what_has_not_changed_without_sending_a_source_file(operator_of: Any) -> None:
+    operator = operator_of(1)
+    operator.deploy()
+    operator.deploy(force=True)
+    (box,) = operator.world.boxes.values()
+    assert not [name for name in box.received if name.startswith("source/")]
+
+
+def test_only_changed_files_travel_and_stale_ones_go(operator_of: Any) -> None:
+    operator = operator_of(1)
+    (operator.folder / "old.py").write_text("1")
+    operator.deploy()
+    (operator.folder / "old.py").unlink()
+    operator.write("2")
+    operator.deploy()
+    (box,) = operator.world.boxes.values()
+    assert [name for name in box.received if name.startswith("source/")] == ["source/app.py"]
+    assert "old.py" not in box.source
+
+
+def test_env_files_never_travel_with_the_source(operator_of: Any) -> None:
+    operator = operator_of(1)
+    operator.deploy()
+    (box,) = operator.world.boxes.values()
+    assert ".env.prod" not in box.source
+
+
+@HOSTS
+def test_migrations_run_once_before_any_flip(operator_of: Any, hosts: int) -> None:
+    operator = operator_of(hosts)
+    operator.deploy()
+    words = operator.world.words()
+    assert words.count("migrate") == 1
+    assert words.index("migrate") < words.index("switch")
+
+
+def test_no_host_flips_before_every_host_is_gated(operator_of: Any) -> None:
+    operator = operator_of(3)
+    operator.deploy()
+    words = operator.world.words()
+    last_gate = len(words) - 1 - words[::-1].index("gate")
+    assert last_gate < words.index("switch")
+
+
+def test_a_host_that_never_becomes_healthy_flips_nobody_and_shows_its_log(operator_of: Any) -> None:
+    operator = operator_of(3)
+    operator.deploy()
+    (before,) = set(operator.live())
+    operator.write("2")
+    second = list(operator.world.boxes.values())[1]
+    second.refuse["gate"] = 1
+    with pytest.raises(Failed, match="web2: gate green"):
+        operator.deploy()
+    assert set(operator.live()) == {before}
+    assert "gate does not work here" in operator.text
+    operator.assert_whole()
+
+
+def test_a_release_that_dies_during_settle_puts_every_host_back(operator_of: Any) -> None:
+    operator = operator_of(3)
+    operator.deploy()
+    (before,) = set(operator.live())
+    operator.write("2")
+    list(operator.world.boxes.values())[2].refuse["watch_colour"] = 1
+    with pytest.raises(Failed, match="Undone on every host"):
+        operator.deploy()
+    assert set(operator.live()) == {before}
+    operator.assert_whole()
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["receive", "ensure_network", "ensure_volumes", "validate", "build", "migrate", "start", "gate", "switch",
+     "mark_served", "await_serving", "watch_colour"],
+)  # fmt: skip
+@HOSTS
+def test_any_failure_before_finish_is_undone_everywhere(operator_of: Any, hosts: int, word: str) -> None:
+    operator = operator_of(hosts)
+    operator.deploy()
+    (before,) = set(operator.live())
+    operator.write("2")
+    next(iter(operator.world.boxes.values())).refuse[word] = 1
+    with pytest.raises(Failed, match="Undone on every host") as caught:
+        operator.deploy()
+    assert caught.value.exit_code == 1
+    assert set(operator.live()) == {before}
+    operator.assert_whole()
+
+
+@pytest.mark.parametrize("word", ["drain", "stop", "refresh", "record"])
+def test_a_failure_in_finish_leaves_the_new_release_live_and_the_next_deploy_heals(operator_of: Any, word: str) -> None:
+    operator = operator_of(3)
+    operator.deploy()
+    (before,) = set(operator.live())
+    operator.write("2")
+    list(operator.world.boxes.values())[1].refuse[word] = 1
+    with pytest.raises(NeedsHuman, match="is live on every host"):
+        operator.deploy()
+    assert before not in operator.live()
+    operator.write("3")
+    operator.deploy()
+    operator.assert_whole()
+
+
+def test_an_undo_that_fails_asks_for_a_human(operator_of: Any) -> None:
+    operator = operator_of(1)
+    operator.deploy()
+    operator.write("2")
+    (box,) = operator.world.boxes.values()
+    box.refuse = {"gate": 1, "stop": 1}
+    with pytest.raises(NeedsHuman, match="could not be undone"):
+        operator.deploy()
+    operator.deploy()
+    operator.assert_whole()
+
+
+@HOSTS
+def test_rollback_goes_back_without_build_or_migration(operator_of: Any, hosts: int) -> None:
+    operator = operator_of(hosts)
+    operator.deploy()
+    (first,) = set(operator.live())
+    operator.write("2")
+    operator.deploy()
+    before = len(operator.world.log)
+    operator.rollback()
+    assert set(operator.live()) == {first}
+    assert not {"build", "migrate", "receive"} & {command.words[0] for _, command in operator.world.log[before:]}
+    operator.assert_whole()
+
+
+def test_rollback_to_names_any_kept_release(operator_of: Any) -> None:
+    operator = operator_of(3)
+    lives = []
+    for version in "123":
+        operator.write(version)
+        operator.deploy()
+        lives += set(operator.live())
+    operator.rollback(lives[0])
+    assert set(operator.live()) == {lives[0]}
+    operator.rollback(lives[2])
+    assert set(operator.live()) == {lives[2]}
+    operator.assert_whole()
+
+
+def test_a_rollback_after_a_rollback_and_a_deploy_goes_to_what_was_live_before_that_deploy(operator_of: Any) -> None:
+    operator = operator_of(1)
+    lives = []
+    for version in "123":
+        operator.write(version)
+        operator.deploy()
+        lives += operator.live()
+    operator.rollback()
+    operator.write("4")
+    operator.deploy()
+    operator.rollback()
+    assert operator.live() == [lives[1]]
+    operator.rollback()
+    assert operator.live() == [lives[0]]
+
+
+def test_rollback_to_a_release_that_is_not_there_is_refused_with_those_that_are(operator_of: Any) -> None:
+    operator = operator_of(1)
+    operator.deploy()
+    before = len(operator.world.writes())
+    with pytest.raises(Refused, match=f"there are: {operator.live()[0]}"):
+        operator.rollback("20200101-000000")
+    assert len(operator.world.writes()) == before
+
+
+def test_rollback_of_a_first_deploy_is_refused(operator_of: Any) -> None:
+    operator = operator_of(1)
+    operator.deploy()
+    with pytest.raises(Refused, match="no release before"):
+        operator.rollback()
+
+
+def test_a_sick_old_release_undoes_the_rollback_and_keeps_it(operator_of: Any) -> None:
+    operator = operator_of(1)
+    operator.deploy()
+    (first,) = operator.live()
+    operator.write("2")
+    operator.deploy()
+    (box,) = operator.world.boxes.values()
+    box.sick = {f"app:{first}"}
+    with pytest.raises(Failed, match="Undone"):
+        operator.rollback()
+    assert first in box.releases
+    operator.assert_whole()
+
+
+def test_plan_writes_nothing_and_says_why(operator_of: Any) -> None:
+    operator = operator_of(3)
+    operator.plan()
+    assert not operator.world.writes()
+    assert "hold" not in operator.world.words()
+    assert "a flip that nobody saw is none" in operator.text
+
+
+def test_settings_services_that_run_are_left_alone(operator_of: Any) -> None:
+    operator = operator_of(1)
+    operator.deploy()
+    (box,) = operator.world.boxes.values()
+    before = {c.service: c.id for c in box.of("app-setting-prod")}
+    operator.write("2")
+    operator.deploy()
+    after = {c.service: c.id for c in box.of("app-setting-prod")}
+    for service in ("redis", "postgres", "nginx"):
+        assert before[service] == after[service]
+    assert before["celery"] != after["celery"]
+
+
+def test_a_settings_service_that_does_not_run_is_started(operator_of: Any) -> None:
+    operator = operator_of(1)
+    operator.deploy()
+    (box,) = operator.world.boxes.values()
+    box.containers = [c for c in box.containers if c.service != "redis"]
+    operator.write("2")
+    operator.deploy()
+    operator.assert_whole()
+
+
+def test_a_changed_definition_asks_and_is_refused_without_a_yes(operator_of: Any) -> None:
+    operator = operator_of(1)
+    operator.deploy()
+    (box,) = operator.world.boxes.values()
+    before = len(operator.world.writes())
+    templates = operator.folder / "templates"
+    templates.mkdir()
+    from deploy.source import Templates  # noqa: PLC0415
+
+    settings = Templates(templates).read("setting_prod.yml").replace(b"redis:8", b"redis:8.2")
+    (templates / "setting_prod.yml").write_bytes(settings)
+    with pytest.raises(Refused, match="redis of app-setting-prod will be recreated"):
+        operator.deploy()
+    assert len(operator.world.writes()) == before
+    redis = box.of("app-setting-prod", "redis")[0].id
+    postgres = box.of("app-setting-prod", "postgres")[0].id
+    operator.deploy(yes=True)
+    assert box.of("app-setting-prod", "redis")[0].id != redis
+    assert box.of("app-setting-prod", "postgres")[0].id == postgres
+
+
+def test_a_second_operator_is_told_who_deploys(operator_of: Any) -> None:
+    operator = operator_of(3)
+    operator.deploy()
+    box = list(operator.world.boxes.values())[2]
+    box.run, box.holder = "other", '{"who": "ann@laptop", "doing": "deploy r9", "since": "2026-11-22 10:00:00 UTC"}'
+    operator.write("2")
+    before = len(operator.world.writes())
+    with pytest.raises(GreenroomError, match="web3: ann@laptop is at work here since .*: deploy r9") as caught:
+        operator.deploy()
+    assert caught.value.exit_code == 2
+    assert len(operator.world.writes()) == before
+    assert {each.run for each in operator.world.boxes.values()} == {"", "other"}
+
+
+def test_a_host_that_cannot_take_a_deploy_is_refused_before_anything_is_touched(operator_of: Any) -> None:
+    operator = operator_of(3)
+    list(operator.world.boxes.values())[1].lacks = ("flock",)
+    with pytest.raises(GreenroomError, match="web2: flock is not installed") as caught:
+        operator.deploy()
+    assert caught.value.exit_code == 2
+    assert not operator.world.writes()
+
+
+def test_a_deploy_to_a_subset_splits_the_fleet_and_the_next_heals_it(operator_of: Any) -> None:
+    operator = operator_of(3)
+    operator.deploy()
+    operator.write("2")
+    operator.deploy(hosts="web2")
+    assert len(set(operator.live())) == 2
+    operator.status()
+    assert "split:" in operator.text
+    operator.deploy()
+    operator.assert_whole()
+    assert {box.switch for box in operator.world.boxes.values()} == {"green", "blue"}
+
+
+def test_a_deploy_takes_at_most_twelve_remote_commands_a_host(operator_of: Any) -> None:
+    operator = operator_of(3)
+    operator.deploy()
+    operator.write("2")
+    before = dict(operator.world.scripts)
+    operator.deploy()
+    assert max(operator.world.scripts[host] - before[host] for host in before) <= 8
+
+
+def test_history_tells_how_each_run_ended(operator_of: Any) -> None:
+    operator = operator_of(1)
+    operator.deploy()
+    operator.write("2")
+    next(iter(operator.world.boxes.values())).refuse["gate"] = 1
+    with pytest.raises(Failed):
+        operator.deploy()
+    operator.history()
+    assert "done" in operator.text
+    assert "undone: web1: gate green: failed" in operator.text
+
+
+def test_no_secret_is_ever_printed_or_put_into_a_command(operator_of: Any) -> None:
+    operator = operator_of(1)
+    operator.deploy()
+    said = operator.text + "".join(str(command) for _, command in operator.world.log)
+    assert "s3cret-marker" not in said
+
+
+def test_the_looks_of_the_world_are_those_of_the_library() -> None:
+    from deploy.host import library  # noqa: PLC0415
+
+    assert all(f"{word}()" in library() for word in LOOKS)

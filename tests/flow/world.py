@@ -1,0 +1,465 @@
+"""An in-memory world of hosts for the real flow, fleet and apply.
+
+It is strict: a word it does not know fails the test, a state that no real host could be in fails it, and so does every
+moment in which users of a host that was served are not. It speaks the same protocol as a real host.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import stat
+import tarfile
+import threading
+from dataclasses import dataclass, field
+from itertools import count
+from typing import IO, TYPE_CHECKING, Any
+
+from deploy.recipe import files, shell
+from deploy.recipe.shell import Answer, Begin, End, Finished, Line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from deploy.recipe.model import Host
+    from deploy.recipe.shell import Command, Script, Signal
+
+OTHER = {"blue": "green", "green": "blue"}
+
+
+class Died(BaseException):
+    """The operator is gone: nothing of theirs runs any more, no undo either."""
+
+
+class Impossible(AssertionError):
+    """The plan did what must never be done."""
+
+
+@dataclass
+class Container:
+    id: str
+    stack: str
+    service: str
+    image: str
+    definition: str
+    healthy: bool = True
+
+
+@dataclass
+class Box:
+    """One host. `sick` holds image tags that never become healthy here; `refuse` words that fail here, and how often."""
+
+    name: str
+    containers: list[Container] = field(default_factory=list)
+    images: set[str] = field(default_factory=set)
+    networks: set[str] = field(default_factory=set)
+    volumes: set[str] = field(default_factory=set)
+    switch: str = "none"
+    conf: str = ""
+    confs: set[str] = field(default_factory=set)
+    releases: dict[str, dict[str, Any]] = field(default_factory=dict)
+    served: dict[str, int] = field(default_factory=dict)
+    source: dict[str, str] = field(default_factory=dict)
+    history: list[str] = field(default_factory=list)
+    run: str = ""
+    holder: str = ""
+    connections: dict[str, int] = field(default_factory=dict)
+    sick: set[str] = field(default_factory=set)
+    dies_in_settle: set[str] = field(default_factory=set)
+    refuse: dict[str, int] = field(default_factory=dict)
+    lacks: tuple[str, ...] = ()
+    was_served: bool = False
+    received: list[str] = field(default_factory=list)
+
+    def of(self, stack: str, service: str | None = None) -> list[Container]:
+        return [c for c in self.containers if c.stack == stack and service in (None, c.service)]
+
+    def live_image(self, project: str) -> str:
+        return next((c.image for c in self.of(f"{project}-{self.switch}", "web")), "")
+
+
+class World:
+    """Hosts, and what may befall the operator. `log` holds (host, command) in order, for asserts about the story."""
+
+    def __init__(self, hosts: tuple[Host, ...]) -> None:
+        self.boxes = {host: Box(str(host)) for host in hosts}
+        self.log: list[tuple[str, Command]] = []
+        self.scripts: dict[str, int] = {str(host): 0 for host in hosts}
+        self.die_after: int | None = None
+        self.host_goes_on = False
+        self.excused: set[str] = set()
+        self._one_at_a_time = threading.RLock()
+        self._time = count(1_000)
+        self._ids = count(1)
+
+    def machine(self, host: Host) -> WorldMachine:
+        return WorldMachine(self, host, self.boxes[host])
+
+    def words(self, host: str | None = None) -> list[str]:
+        return [command.words[0] for name, command in self.log if host in (None, name)]
+
+    def writes(self) -> list[str]:
+        return [word for word in self.words() if word not in LOOKS]
+
+    def revive(self) -> None:
+        """Another operator comes: the dead one's connections have ended, and so have the locks they held."""
+        self.die_after = None
+        self.host_goes_on = False
+        for box in self.boxes.values():
+            box.run = box.holder = ""
+
+    def tick(self) -> int:
+        return next(self._time)
+
+    def ident(self) -> str:
+        return f"{next(self._ids):064x}"
+
+    @property
+    def dead(self) -> bool:
+        return self.die_after is not None and len(self.writes()) >= self.die_after
+
+    def check(self) -> None:
+        """What must be true after every command, on every host."""
+        for box in self.boxes.values():
+            seen = [(c.stack, c.service) for c in box.containers]
+            if len(seen) != len(set(seen)):
+                raise Impossible(f"{box.name}: a service is doubled: {seen}")
+            if box.name in self.excused:
+                continue
+            serving = box.of(f"app-{box.switch}", "web") and box.of("app-setting-prod", "nginx")
+            healthy = all(c.healthy for c in box.of(f"app-{box.switch}"))
+            if box.was_served and not (serving and healthy):
+                raise Impossible(f"{box.name}: users are not served after {self.log[-1]}")
+            box.was_served = box.was_served or bool(serving)
+
+
+LOOKS = {"observe", "probe", "examine", "history_lines", "hold"}
+
+
+class WorldHold:
+    def __init__(self, box: Box, answer: Answer) -> None:
+        self._box = box
+        self.answer = answer
+
+    def beat(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        if self.answer.key == "held":
+            self._box.run = self._box.holder = ""
+
+
+class WorldMachine:
+    """One host of the world, as `deploy.apply.Machine`."""
+
+    def __init__(self, world: World, host: Host, box: Box) -> None:
+        self.host = host
+        self._world = world
+        self._box = box
+
+    def close(self) -> None:
+        """Connections cost nothing here."""
+
+    def hold(self, script: Script) -> WorldHold:
+        (command,) = script.commands
+        word, run, _lease, holder = command.words
+        assert word == "hold"
+        with self._world._one_at_a_time:
+            self._world.scripts[self._box.name] += 1
+            if self._box.run:
+                return WorldHold(self._box, Answer("held_by", (self._box.holder,)))
+            self._box.run, self._box.holder = run, holder
+            return WorldHold(self._box, Answer("held", ()))
+
+    def run(
+        self, script: Script, *, parcel: IO[bytes] | None = None, stop: Callable[[], bool] = lambda: False
+    ) -> Iterator[Signal]:
+        variables = dict(script.variables)
+        with self._world._one_at_a_time:
+            self._world.scripts[self._box.name] += 1
+        if self._world.dead:
+            raise Died
+        if script.run and script.run != self._box.run:
+            yield Line(f"this run has lost the lock of this host; now: {self._box.holder}")
+            yield End(shell.FENCE, 75)
+            return
+        for number, command in enumerate(script.commands):
+            word = command.words[0]
+            if not script.run and word not in LOOKS:
+                raise Impossible(f"{word} writes, and this script holds no lock")
+            yield Begin(number)
+            if stop():
+                return
+            with self._world._one_at_a_time:
+                if self._world.dead and not self._world.host_goes_on:
+                    raise Died
+                status, signals = _Words(self._world, self._box, variables, parcel).do(command)
+                self._world.log.append((self._box.name, command))
+                self._world.check()
+            yield from signals
+            yield End(number, status)
+            if status:
+                return
+        if self._world.dead:
+            raise Died
+        yield Finished()
+
+
+class _Words:
+    """The library of deploy/host/, as it acts on a Box."""
+
+    def __init__(self, world: World, box: Box, variables: dict[str, str], parcel: IO[bytes] | None) -> None:
+        self.world = world
+        self.box = box
+        self.v = variables
+        self.parcel = parcel
+        self.said: list[Signal] = []
+
+    def do(self, command: Command) -> tuple[int, list[Signal]]:
+        word, *arguments = command.words
+        act = getattr(self, f"do_{word}", None)
+        if act is None:
+            raise Impossible(f"no host knows the word {word}")
+        if self.box.refuse.get(word, 0) > 0:
+            self.box.refuse[word] -= 1
+            return 1, [Line(f"{word} does not work here")]
+        return act(*arguments) or 0, self.said
+
+    def answer(self, key: str, *values: object) -> None:
+        self.said.append(Answer(key, tuple(map(str, values))))
+
+    @property
+    def settings(self) -> str:
+        return self.v["SETTINGS"]
+
+    def stack(self, colour: str) -> str:
+        return f"{self.v['PROJECT']}-{colour}"
+
+    def image(self) -> str:
+        return f"{self.v['PROJECT']}:{self.v['RELEASE']}"
+
+    def nginx_runs(self) -> bool:
+        return bool(self.box.of(self.settings, "nginx"))
+
+    def need_files(self) -> None:
+        if self.v["RELEASE"] not in self.box.releases:
+            raise Impossible(f"{self.box.name}: compose was asked to read files of {self.v['RELEASE']} that are not there")
+
+    # --- looks -------------------------------------------------------------------------------------------------
+
+    def do_observe(self, manifest: str) -> None:
+        box = self.box
+        for tool in box.lacks:
+            self.answer("lacks", tool)
+        self.answer("docker", "26.1.5")
+        self.answer("compose", "docker compose")
+        for c in box.containers:
+            health = "healthy" if c.healthy else "unhealthy"
+            self.answer(
+                "container", c.id, c.stack, c.service, c.image, "running", health, 0, "2026-11-22T10:00:00Z", c.definition, "False"
+            )
+        for image in sorted(box.images):
+            self.answer("image", image)
+        if self.nginx_runs():
+            self.answer("proxy_runs")
+        self.answer("switch", box.switch)
+        self.answer("disk_free", 50 << 30)
+        if not (box.releases or box.history or box.source):
+            return
+        self.answer("base", "/home/deploy/greenroom/app")
+        if box.conf:
+            self.answer("conf", box.conf)
+        for conf in sorted(box.confs):
+            self.answer("nginx_dir", conf)
+        for ident, record in sorted(box.releases.items()):
+            self.answer("release", ident, box.served.get(ident, 0), json.dumps(record))
+        if files.manifest_digest(box.source) == manifest:
+            self.answer("source_same")
+        else:
+            for path, stamp in sorted(box.source.items()):
+                self.answer("file", f"{stamp}  ./{path}")
+
+    def do_probe(self) -> None:
+        for colour in OTHER:
+            for c in self.box.of(self.stack(colour), "web"):
+                self.answer("health", colour, "healthy" if c.healthy else "sick")
+
+    def do_examine(self, *_ports: str) -> None:
+        self.answer("compose_version", "2.26.1")
+        if self.nginx_runs():
+            self.answer("nginx_version", "1.30.6")
+
+    def do_history_lines(self, lines: str) -> None:
+        for line in self.box.history[-int(lines) :]:
+            self.answer("history", line)
+
+    # --- files -------------------------------------------------------------------------------------------------
+
+    def do_receive(self) -> None:
+        assert self.parcel is not None, "receive without a parcel"
+        self.parcel.seek(0)
+        names: list[str] = []
+        with tarfile.open(fileobj=io.BytesIO(self.parcel.read()), mode="r:gz") as tar:
+            for member in tar:
+                if not member.isdir():
+                    names.append(member.name)
+                    self._take(member, tar)
+        self.box.received = names
+
+    def _take(self, member: tarfile.TarInfo, tar: tarfile.TarFile) -> None:
+        kind, _, path = member.name.partition("/")
+        content = tar.extractfile(member) if member.isfile() else None
+        data = content.read() if content else b""
+        if kind == "source":
+            mode = "x" if member.mode & stat.S_IXUSR else "f"
+            leaf = f"l {files.hashlib.sha256(member.linkname.encode()).hexdigest()}" if member.issym() else ""
+            self.box.source[path] = leaf or f"{mode} {files.hashlib.sha256(data).hexdigest()}"
+        elif kind == "nginx":
+            self.box.confs.add(path.partition("/")[0])
+        elif kind == "releases":
+            if member.mode & 0o077:
+                raise Impossible(f"{member.name} would be readable by others")
+            ident, _, name = path.partition("/")
+            self.box.releases.setdefault(ident, {})
+            if name == "release.json":
+                self.box.releases[ident] = json.loads(data)
+        else:
+            raise Impossible(f"{member.name} belongs to no room of the app's directory")
+
+    def do_remove_stale(self, *paths: str) -> None:
+        for path in paths:
+            del self.box.source[path]
+
+    def do_mark_served(self) -> None:
+        self.box.served[self.v["RELEASE"]] = self.world.tick()
+
+    def do_unmark_served(self) -> None:
+        self.box.served.pop(self.v["RELEASE"], None)
+
+    def do_record(self, line: str) -> None:
+        self.box.history.append(json.dumps({"at": self.world.tick(), **json.loads(line)}))
+
+    def do_forget(self, *releases: str) -> None:
+        for ident in releases:
+            if any(c.image.endswith(f":{ident}") for c in self.box.containers if not c.stack.startswith(self.settings)):
+                raise Impossible(f"{self.box.name}: {ident} is forgotten and still runs")
+            self.box.releases.pop(ident, None)
+            self.box.served.pop(ident, None)
+            self.box.images.discard(f"{self.v['PROJECT']}:{ident}")
+
+    def do_forget_confs(self, *confs: str) -> None:
+        if self.box.conf in confs:
+            raise Impossible(f"{self.box.name}: the nginx conf in use is forgotten")
+        self.box.confs -= set(confs)
+
+    # --- docker ------------------------------------------------------------------------------------------------
+
+    def do_ensure_network(self, name: str) -> None:
+        self.box.networks.add(name)
+
+    def do_ensure_volumes(self, *names: str) -> None:
+        self.box.volumes.update(names)
+
+    def do_validate(self, _colour: str, _file: str) -> None:
+        self.need_files()
+
+    def do_build(self, _colour: str, _file: str, _service: str) -> None:
+        self.need_files()
+        self.box.images.add(self.image())
+
+    def do_migrate(self, colour: str, _file: str, _service: str, *_words: str) -> None:
+        self._need_image(colour)
+        if not self.box.of(self.settings, "postgres"):
+            raise Impossible("a migration without a database")
+
+    def do_start(self, colour: str, _file: str) -> None:
+        self._need_image(colour)
+        if self.box.switch == colour:
+            raise Impossible(f"{self.box.name}: {colour} is live, and is started anew")
+        if "app-static" not in self.box.volumes:
+            raise Impossible("compose would find its external volume missing")
+        self._remove(colour)
+        sick = self.image() in self.box.sick
+        self._add(self.stack(colour), "web", healthy=not sick)
+
+    def do_stop(self, colour: str) -> None:
+        if self.box.switch == colour:
+            raise Impossible(f"{self.box.name}: {colour} is live, and is stopped")
+        if self.box.connections.get(colour):
+            raise Impossible(f"{self.box.name}: {colour} is stopped with connections open")
+        self._remove(colour)
+
+    def do_settings_up(self, *services: str) -> None:
+        self.need_files()
+        for service in services:
+            self._replace(service)
+
+    def do_settings_ready(self, _seconds: str, *services: str) -> None:
+        for service in services:
+            if not self.box.of(self.settings, service):
+                raise Impossible(f"{service} was never started")
+
+    def do_refresh(self, *services: str) -> None:
+        self.do_settings_up(*services)
+
+    def _need_image(self, colour: str) -> None:
+        self.need_files()
+        if self.image() not in self.box.images:
+            raise Impossible(f"{self.box.name}: {colour} has no image {self.image()}")
+        if self.v["NETWORK"] not in self.box.networks:
+            raise Impossible("compose would find its external network missing")
+
+    def _replace(self, service: str) -> None:
+        if service == "nginx" and not self.box.conf:
+            raise Impossible(f"{self.box.name}: nginx is started without a configuration")
+        self.box.containers = [c for c in self.box.containers if (c.stack, c.service) != (self.settings, service)]
+        self._add(self.settings, service)
+
+    def _add(self, stack: str, service: str, *, healthy: bool = True) -> None:
+        runs_app = not stack.startswith(self.settings) or service.startswith("celery")
+        image = self.image() if runs_app else f"{service}:1"
+        definition = self.box.releases[self.v["RELEASE"]]["definitions"].get(service, "")
+        self.box.containers.append(Container(self.world.ident(), stack, service, image, definition, healthy=healthy))
+
+    def _remove(self, colour: str) -> None:
+        self.box.containers = [c for c in self.box.containers if c.stack != self.stack(colour)]
+
+    # --- nginx -------------------------------------------------------------------------------------------------
+
+    def do_test_conf(self, digest: str) -> None:
+        if digest not in self.box.confs:
+            raise Impossible(f"{self.box.name}: nginx conf {digest} is not there")
+
+    def do_use_conf(self, digest: str) -> None:
+        self.do_test_conf(digest)
+        self.box.conf = digest
+
+    def do_gate(self, colour: str, _seconds: str) -> int:
+        containers = self.box.of(self.stack(colour), "web")
+        if not containers:
+            raise Impossible("a gate for nobody")
+        if all(c.healthy for c in containers):
+            return 0
+        self.said.append(Line("Traceback: the app said this"))
+        return 1
+
+    def do_switch(self, colour: str) -> None:
+        if colour != "none" and self.box.was_served and not self.box.of(self.stack(colour), "web"):
+            raise Impossible(f"{self.box.name}: users are sent to {colour}, where nothing runs")
+        self.box.switch = colour
+        if colour == "none":
+            self.box.was_served = False
+
+    def do_await_serving(self, colour: str) -> int:
+        return 0 if self.box.switch == colour and self.nginx_runs() else 1
+
+    def do_watch_colour(self, colour: str, _seconds: str) -> int:
+        if any(c.image in self.box.dies_in_settle for c in self.box.of(self.stack(colour))):
+            self.said.append(Line("MemoryError"))
+            return 1
+        return 0
+
+    def do_drain(self, colour: str, _seconds: str) -> None:
+        if self.box.switch == colour:
+            raise Impossible(f"{self.box.name}: the live colour {colour} is drained")
+        self.box.connections[colour] = 0
