@@ -200,7 +200,7 @@ def _setup(top: TopKeys, keys: EnvKeys, name: str, directory: Path, hosts: str) 
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_PATH = re.compile(r"(~/|/)?[\w.+-]+(/[\w.+-]+)*/?|/")
+_PATH = re.compile(r"(~/|/)?\.?\w[\w.+-]*(/\.?\w[\w.+-]*)*/?|/")
 _URL_PATH = re.compile(r"/[^\s\"'\\]*")
 _HOST = re.compile(
     r"(?:(?P<user>[\w.+-]+)@)?(?:\[(?P<ip6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9_][\w.-]*))(?::(?P<port>\d+))?"
@@ -305,8 +305,9 @@ def _convert(data: Mapping[str, Any], kind: type[Any], place: Any) -> Any:
     try:
         return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
-        what, _, path = str(error).partition(" - at `$")
-        raise ConfigError(f"{place(path.rstrip('`'))}: {_lower(what)}") from None
+        what, _, path = str(error).partition(" - at `")
+        path = path.rpartition("$")[2].rstrip("`")  # a bad key is "at `key` in `$.colours`"
+        raise ConfigError(f"{place(path)}: {_lower(what)}") from None
 
 
 def _refuse_unknown(data: Mapping[str, Any], kind: type[Any], path: str, place: Any) -> None:

@@ -183,7 +183,7 @@ class Run:
         return observe(self.app, self.fleet, manifest)
 
     def carry_out(self, verb: str, planned: Plans, to: Release, parcels: Callable[[Parcel], IO[bytes]]) -> None:
-        """Go through the phases: each ends everywhere before the next begins; a failure before finish undoes them all."""
+        """Go through the phases: each ends everywhere before the next begins; a failure before finish undoes all."""
         try:
             for phase in BEFORE_FINISH:
                 self.phase(phase, planned, parcels)
@@ -277,9 +277,9 @@ def _newest_live(app: App, seen: Mapping[Host, Facts]) -> str:
 
 
 def _recorded(each: Plan, verb: str, to: Release, reason: str) -> Plan:
-    """The undo, with a line in the history that says why: the first line of the reason, without any program's output."""
-    step = files.record(verb, to, each.note, f"undone: {reason.splitlines()[0][:200]}")
-    return Plan(each.note, {Phase.UNDO: (*each.of(Phase.UNDO), step)}, variables=each.variables)
+    """The undo, with a line in the history that says why: the first line of the reason, no program's output."""
+    step = files.record(verb, to, each.live, f"undone: {reason.splitlines()[0][:200]}")
+    return Plan(steps={Phase.UNDO: (*each.of(Phase.UNDO), step)}, variables=each.variables)
 
 
 def _no_parcels(parcel: Parcel) -> IO[bytes]:

@@ -116,6 +116,19 @@ def _matches(entry: HostKeyEntry, name: str) -> bool:
     )
 
 
+def _by_hand(target: Host) -> str:
+    """What to type to see the trouble with OpenSSH's own words."""
+    port = f"-p {target.port} " if target.port else ""
+    return f"ssh {port}{f'{target.user}@' if target.user else ''}{target.address}"
+
+
+def _reason(error: Exception) -> str:
+    """paramiko hides why a connect failed behind `[Errno None]`."""
+    if isinstance(error, paramiko.ssh_exception.NoValidConnectionsError):
+        return "; ".join(sorted({(each.strerror or str(each)).lower() for each in error.errors.values()}))
+    return str(error) or type(error).__name__
+
+
 def _fingerprint(key: paramiko.PKey) -> str:
     """As ssh prints it: SHA256, base64, without padding (RFC 4648 §3.2)."""
     return "SHA256:" + base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
@@ -150,12 +163,10 @@ class Door:
             ) from None
         except paramiko.AuthenticationException as error:
             raise Unreachable(
-                f"the login as {connection.user} is refused: {error}", mend=f"try: ssh {target}"
+                f"the login as {connection.user} is refused: {error}", mend=f"try: {_by_hand(target)}"
             ) from None
         except (OSError, EOFError, paramiko.SSHException) as error:
-            raise Unreachable(
-                f"it cannot be reached: {error or type(error).__name__}", mend=f"try: ssh {target}"
-            ) from None
+            raise Unreachable(f"it cannot be reached: {_reason(error)}", mend=f"try: {_by_hand(target)}") from None
         return SshMachine(target, connection)
 
     def _connection(self, address: str, user: str | None = None, port: int | None = None) -> fabric.Connection:

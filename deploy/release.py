@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from deploy.source import Templates, Tree
 
 
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Safe both; the one in C is ten times as fast, and not everywhere."""
+
+
 @dataclass(frozen=True)
 class Made:
     """A release and its own files, by name below the app's directory on a host."""
@@ -91,7 +95,7 @@ def _ident(tree: Tree) -> str:
 
 def _compose(content: bytes, name: str) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(content)
+        data = yaml.load(content, Loader=_LOADER)
     except yaml.YAMLError as error:
         raise ConfigError(f"templates/{name} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict) or not isinstance(data.get("services"), dict):

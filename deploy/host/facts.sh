@@ -18,7 +18,7 @@ observe() {
     elif command -v docker-compose >/dev/null 2>&1; then
         answer compose docker-compose
     fi
-    containers
+    containers || return
     docker images --format '{{.Repository}}:{{.Tag}}' | while read -r image; do
         case $image in "$PROJECT":*) answer image "$image" ;; esac
     done
@@ -47,10 +47,11 @@ observe() {
 }
 
 containers() {
-    ids=$(docker ps -aq --filter label=com.docker.compose.project)
+    ids=$(docker ps -a --format '{{.ID}} {{.Label "com.docker.compose.project"}}' |
+        awk -v mine="$PROJECT-" 'index($2, mine) == 1 { print $1 }')
     [ -n "$ids" ] || return 0
     tab=$(printf '\t')
-    format='{{.Id}}'
+    format='{{.ID}}'
     for part in 'index .Config.Labels "com.docker.compose.project"' \
         'index .Config.Labels "com.docker.compose.service"' '.Config.Image' '.State.Status' \
         'if .State.Health}}{{.State.Health.Status}}{{end' '.RestartCount' '.State.StartedAt' \
@@ -58,9 +59,8 @@ containers() {
         format="$format$tab{{$part}}"
     done
     # shellcheck disable=SC2086  # the ids are hexadecimal words
-    docker inspect -f "$format" $ids | while IFS= read -r line; do
-        case $line in *"$tab$PROJECT-"*) answer container "$line" ;; esac
-    done
+    found=$(docker inspect -f "$format" $ids) || return
+    printf '%s\n' "$found" | while IFS= read -r line; do answer container "$line"; done
 }
 
 # Truth is what nginx serves. Only where nginx does not run is the switch itself the best that is known.

@@ -33,6 +33,7 @@ def plan_deploy(app: App, host: Host, facts: Facts, release: Release, stamps: Ma
     missing, changed = infrastructure(app, host, facts, release)
     return Plan(
         note=describe(app, facts),
+        live=live_release(app, facts),
         steps=_flow_of_colours(app, host, facts, release, "deploy")
         | {
             Phase.PREPARE: (
@@ -63,6 +64,7 @@ def plan_rollback(app: App, host: Host, facts: Facts, release: Release) -> Plan:
     missing, _ = infrastructure(app, host, facts, release)
     return Plan(
         note=describe(app, facts),
+        live=live_release(app, facts),
         steps=_flow_of_colours(app, host, facts, release, "rollback")
         | {
             Phase.PREPARE: (*_clear(app, facts, idle), *_configure(facts, release), *_ensure_settings(missing, ())),
@@ -81,7 +83,11 @@ def _flow_of_colours(app: App, host: Host, facts: Facts, release: Release, verb:
     return {
         Phase.START: (docker.start(app, idle), nginx.gate(app, idle)),
         Phase.FLIP: (
-            *((nginx.use_conf(release.conf, "it differs from the one in use"),) if facts.conf != release.conf else ()),
+            *(
+                (nginx.use_conf(release.conf, "it differs from the one in use"),)
+                if facts.proxy_runs and facts.conf != release.conf
+                else ()
+            ),
             nginx.switch(idle, f"{idle} is fit, on every host"),
             files.mark_served(),
             nginx.await_serving(idle),

@@ -56,9 +56,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one host will go through. `asks` are the changes that need a yes; `note` says where the host stands now."""
+    """What one host will go through.
+
+    `note` says where the host stands, `live` is the release that it serves; `asks` are the changes that need a yes.
+    """
 
     note: str = ""
+    live: str = ""
     steps: dict[Phase, tuple[Step, ...]] = field(default_factory=dict)
     asks: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()

@@ -243,7 +243,9 @@ class _Words:
 
     def need_files(self) -> None:
         if self.v["RELEASE"] not in self.box.releases:
-            raise Impossible(f"{self.box.name}: compose was asked to read files of {self.v['RELEASE']} that are not there")
+            raise Impossible(
+                f"{self.box.name}: compose was asked to read files of {self.v['RELEASE']} that are not there"
+            )
 
     # --- looks -------------------------------------------------------------------------------------------------
 
@@ -256,7 +258,17 @@ class _Words:
         for c in box.containers:
             health = "healthy" if c.healthy else "unhealthy"
             self.answer(
-                "container", c.id, c.stack, c.service, c.image, "running", health, 0, "2026-11-22T10:00:00Z", c.definition, "False"
+                "container",
+                c.id,
+                c.stack,
+                c.service,
+                c.image,
+                "running",
+                health,
+                0,
+                "2026-11-22T10:00:00Z",
+                c.definition,
+                "False",
             )
         for image in sorted(box.images):
             self.answer("image", image)
@@ -369,7 +381,7 @@ class _Words:
 
     def do_migrate(self, colour: str, _file: str, _service: str, *_words: str) -> None:
         self._need_image(colour)
-        if not self.box.of(self.settings, "postgres"):
+        if not any(box.of(self.settings, "postgres") for box in self.world.boxes.values()):
             raise Impossible("a migration without a database")
 
     def do_start(self, colour: str, _file: str) -> None:

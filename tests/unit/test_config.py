@@ -1,0 +1,152 @@
+"""invoke.yaml: what is wrong is refused by the key's path, with what was expected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy import config
+from deploy.errors import ConfigError
+from deploy.recipe.model import Colour, Host
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / ".env.prod").write_text("A=1\n")
+    return tmp_path
+
+
+def data(**changes: Any) -> dict[str, Any]:
+    base: dict[str, Any] = {"project": "app", "envs": {"prod": {"hosts": ["web1", "web2"]}}}
+    return {**base, **changes}
+
+
+def test_a_project_and_one_env_with_hosts_are_enough(folder: Path) -> None:
+    setup = config.load(data(), folder)
+    assert setup.app.env == "prod"
+    assert setup.hosts == (Host("web1"), Host("web2"))
+    assert setup.app.settings_file == "setting_prod.yml"
+
+
+def test_the_sample_holds_every_key_with_its_default(folder: Path) -> None:
+    sample = yaml.safe_load((ROOT / "invoke.yaml").read_text())["deploy"]
+    setup = config.load(sample, folder, "prod")
+    assert setup.app.health.path == "/healthz"
+    shown = set(sample) | {"settings", "hosts", "dotenv"}
+    assert shown == set(config.TopKeys.__struct_fields__)
+    assert set(sample["ssh"]) == set(config.Ssh.__struct_fields__)
+    assert set(sample["health"]) == set(config.HealthKeys.__struct_fields__)
+    defaults = config.EnvKeys()
+    for key in ("root", "network", "volumes", "service", "proxy", "nginx", "settle", "drain", "keep", "build_timeout"):
+        assert sample[key] == getattr(defaults, key), key
+
+
+def test_an_env_wins_over_what_stands_above_it(folder: Path) -> None:
+    setup = config.load(data(settle=30, envs={"prod": {"hosts": ["a"], "settle": 0}}), folder)
+    assert setup.app.settle == 0
+
+
+def test_two_colour_files_may_differ(folder: Path) -> None:
+    setup = config.load(data(colours={"blue": "b.yml", "green": "g.yml"}), folder)
+    assert setup.app.colour_file(Colour.GREEN) == "g.yml"
+
+
+def test_hosts_of_all_shapes_are_read(folder: Path) -> None:
+    hosts = ["web1", "deploy@web2.example.com:2222", "root@[::1]:22", "10.0.0.1"]
+    setup = config.load(data(envs={"prod": {"hosts": hosts}}), folder)
+    assert setup.hosts[1] == Host("web2.example.com", "deploy", 2222)
+    assert setup.hosts[2] == Host("::1", "root", 22)
+
+
+def test_a_subset_keeps_the_order_of_the_configuration_and_the_env_keeps_all(folder: Path) -> None:
+    setup = config.load(data(envs={"prod": {"hosts": ["a", "b", "c"]}}), folder, hosts="c, a")
+    assert setup.hosts == (Host("a"), Host("c"))
+    assert len(setup.app.hosts) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"helth": {}}, r"deploy\.helth: there is no such key; did you mean health\?"),
+        ({"health": {"pth": "/"}}, r"deploy\.health\.pth: there is no such key; did you mean path\?"),
+        ({"health": {"timeout": "soon"}}, r"deploy\.health\.timeout: expected `int`, got `str`"),
+        ({"envs": {"prod": {"hosts": ["a"], "settel": 1}}}, r"deploy\.envs\.prod\.settel: .* did you mean settle\?"),
+        ({"envs": {"prod": {"hosts": "a"}}}, r"deploy\.envs\.prod\.hosts: expected `array`, got `str`"),
+        ({"envs": {"prod": {"hosts": []}}}, r"deploy\.envs\.prod\.hosts: expected at least one host"),
+        ({"envs": {"prod": {}}}, r"deploy\.envs\.prod\.hosts: expected at least one host"),
+        ({"envs": {"prod": {"hosts": ["a b"]}}}, r"deploy\.envs\.prod\.hosts\[0\]: 'a b' is no host"),
+        ({"envs": {"prod": {"hosts": ["a:99999"]}}}, r"hosts\[0\]: 'a:99999' is no host"),
+        ({"envs": {"prod": {"hosts": ["-oProxyCommand=x"]}}}, r"hosts\[0\]: '-oProxyCommand=x' is no host"),
+        ({"envs": {"prod": {"hosts": ["a", "x@a"]}}}, r"a stands there twice"),
+        ({"envs": {}}, r"deploy\.envs: expected at least one env"),
+        ({"project": ""}, r"deploy\.project: expected a compose project name"),
+        ({"project": "My App"}, r"deploy\.project: .*; got 'My App'"),
+        ({"project": "-rf"}, r"deploy\.project"),
+        ({"network": "a b"}, r"deploy\.network"),
+        ({"workers": ["celery", "$(id)"]}, r"deploy\.workers\[1\]"),
+        ({"root": "a b"}, r"deploy\.root"),
+        ({"root": "../.."}, r"deploy\.root"),
+        ({"health": {"path": "healthz"}}, r"deploy\.health\.path: expected a path that begins with /"),
+        ({"health": {"host": "a b"}}, r"deploy\.health\.host"),
+        ({"settle": -1}, r"deploy\.settle: expected at least 0"),
+        ({"keep": 1}, r"deploy\.keep: expected at least 2"),
+        ({"migrate": "echo 'x"}, r"deploy\.migrate: .* is no command line"),
+        ({"ssh": {"host_keys": "none"}}, r"deploy\.ssh\.host_keys: invalid enum value 'none'"),
+        ({"colours": {"red": "x.yml"}}, r"deploy\.colours"),
+        (
+            {"envs": {"prod": {"hosts": ["a"], "dotenv": ".env.nope"}}},
+            r"deploy\.envs\.prod\.dotenv: cannot read .*No such file",
+        ),
+    ],
+)
+def test_what_is_wrong_is_refused_with_its_path(folder: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        config.load(data(**changes), folder)
+    assert caught.value.exit_code == 2
+
+
+def test_an_unknown_env_names_the_nearest(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no 'prd'; did you mean prod\?"):
+        config.load(data(), folder, "prd")
+
+
+def test_an_unknown_host_of_a_subset_names_the_nearest(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--hosts: web3 is not in deploy\.envs\.prod\.hosts; did you mean"):
+        config.load(data(), folder, hosts="web3")
+
+
+def test_which_env_is_asked_when_there_are_two_and_no_default(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"which env\? One of: prod, dev"):
+        config.load(data(envs={"prod": {"hosts": ["a"]}, "dev": {"hosts": ["b"]}}), folder)
+
+
+def test_a_settle_flag_wins_and_must_be_a_number(folder: Path) -> None:
+    assert config.load(data(settle=9), folder, settle="3").app.settle == 3
+    with pytest.raises(ConfigError, match="--settle: expected seconds"):
+        config.load(data(), folder, settle="3s")
+
+
+def test_a_setup_shows_no_value_of_the_env_file(folder: Path) -> None:
+    (folder / ".env.prod").write_text("PASSWORD=marker\n")
+    assert "marker" not in repr(config.load(data(), folder))
+
+
+def test_an_env_file_that_is_no_utf8_is_refused_by_its_byte(folder: Path) -> None:
+    (folder / ".env.prod").write_bytes(b"A=\xff\n")
+    with pytest.raises(ConfigError, match="not UTF-8 at byte 2"):
+        config.load(data(), folder)
+
+
+def test_a_dollar_in_an_env_file_is_left_to_compose(folder: Path) -> None:
+    (folder / ".env.prod").write_text("A=1\nB=x$A\n")
+    assert config.load(data(), folder).env["B"] == "x$A"
+
+
+def test_without_an_invoke_yaml_the_error_says_where_it_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"no invoke.yaml in {tmp_path} or above"):
+        config.find(tmp_path)

@@ -1,0 +1,117 @@
+"""The laws of the house, read off its own source: imports point down, and each kind of I/O has one door."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+HOUSE = Path(__file__).parent.parent.parent / "deploy"
+FILES = sorted(HOUSE.rglob("*.py"))
+
+FLOORS = [
+    {"tasks"},
+    {"flow"},
+    {"release", "lock"},
+    {"source", "fleet", "machine"},
+    {"config"},
+    {"apply"},
+    {"console", "console.live", "console.redact", "console.events", "host"},
+    {"clock"},
+    {"recipe.plan"},
+    {"recipe.docker", "recipe.nginx", "recipe.files", "recipe.facts"},
+    {"recipe.steps"},
+    {"recipe.shell", "recipe.model"},
+    {"errors", "recipe", ""},
+]
+"""From the top down. A module imports what lies below it, or beside it on its own floor where nothing points back."""
+
+BESIDE = {
+    ("console", "console.live"), ("console", "console.events"),
+    ("console.live", "console.events"), ("console", "console.redact"), ("recipe.steps", "recipe.shell"),
+}  # fmt: skip
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(HOUSE).with_suffix("").parts).removesuffix("__init__").rstrip(".")
+
+
+def floor(module: str) -> int:
+    return next(number for number, floor in enumerate(FLOORS) if module in floor)
+
+
+def imports(path: Path) -> set[str]:
+    """Return every module that a file imports, at any depth, as a full dotted name."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            known = {f"deploy.{name_of(p)}".rstrip(".") for p in FILES}
+            found |= {name if name in known else node.module for name in inner}
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_point_down(path: Path) -> None:
+    module = name_of(path)
+    for imported in imports(path):
+        if imported == "deploy" or imported.startswith("deploy."):
+            other = imported.removeprefix("deploy").lstrip(".")
+            assert floor(module) < floor(other) or (module, other) in BESIDE, f"{module} imports {other}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_every_file_has_a_floor(path: Path) -> None:
+    assert floor(name_of(path)) >= 0
+
+
+def importers(*packages: str) -> set[str]:
+    return {name_of(p) for p in FILES if any(i.split(".")[0] in packages for i in imports(p))}
+
+
+def callers(*names: str) -> set[str]:
+    found = set()
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in names:
+                found.add(name_of(path))
+    return found
+
+
+def test_one_file_imports_fabric_and_paramiko() -> None:
+    assert importers("fabric", "paramiko") == {"machine"}
+
+
+def test_one_file_quotes() -> None:
+    assert callers("shlex.quote", "shlex.join", "quote") == {"recipe.shell"}
+
+
+def test_one_file_reads_the_clock() -> None:
+    assert importers("time") == {"clock"}
+    assert callers("datetime.datetime.now", "datetime.now", "date.today", "time.time") == {"clock"}
+
+
+def test_only_the_console_prints() -> None:
+    assert callers("print", "sys.stdout.write", "sys.stderr.write") <= {"console"}
+    assert importers("rich") == {"console.live"}
+
+
+def test_one_file_starts_programs() -> None:
+    assert importers("subprocess") == {"source"}
+    assert not callers("os.system", "os.popen")
+
+
+def test_the_recipe_does_no_io() -> None:
+    recipe = {name_of(p) for p in FILES if p.is_relative_to(HOUSE / "recipe")}
+    for package in ("os", "socket", "subprocess", "pathlib", "random", "secrets", "threading", "time", "deploy.clock"):
+        assert not recipe & importers(package), package
+    assert not recipe & callers("open", "input")
+
+
+def test_start_up_imports_only_invoke() -> None:
+    tree = ast.parse((HOUSE / "tasks.py").read_text())
+    early = {ast.unparse(node) for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))}
+    assert not {line for line in early if "fabric" in line or "deploy." in line or "msgspec" in line}
