@@ -1,0 +1,37 @@
+# make check   lint, types, unit + flow + sh: under a minute, no docker
+# make test    all of it, with end-to-end tests on real hosts (root on Debian, or a docker engine)
+# make demo    two real hosts, a deploy under load, a rollback, and what its users saw
+# make clean   hosts, images and everything else that the above left behind
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: check lint test demo bench-quick clean
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $(STAMP)
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+check: lint
+	$(BIN)/python -m pytest tests/unit tests/flow tests/sh --numprocesses 2
+
+# One pytest run at the end, so that its summary is the last word.
+test: lint
+	$(BIN)/python -m pytest tests
+
+demo: $(STAMP)
+	$(BIN)/python -m testbed.demo
+
+bench-quick: $(STAMP)
+	$(BIN)/python -m bench.quick
+
+clean:
+	-$(BIN)/python -m testbed down --all
+	rm -rf .venv .testbed .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
