@@ -125,7 +125,8 @@ def _by_hand(target: Host) -> str:
 def _reason(error: Exception) -> str:
     """paramiko hides why a connect failed behind `[Errno None]`."""
     if isinstance(error, paramiko.ssh_exception.NoValidConnectionsError):
-        return "; ".join(sorted({(each.strerror or str(each)).lower() for each in error.errors.values()}))
+        causes = error.errors.values()
+        return "; ".join(sorted({str(getattr(each, "strerror", None) or each).lower() for each in causes}))
     return str(error) or type(error).__name__
 
 

@@ -71,9 +71,10 @@ class Project:
     def dotenv(self) -> str:
         """Return the app's environment, shared by all hosts."""
         database = self.targets[0].inner
+        names = ",".join((HOST_HEADER, "localhost", *(target.address for target in self.targets)))
         return (
             f"SECRET_KEY={SECRET}-key\n"
-            f"ALLOWED_HOSTS={HOST_HEADER},127.0.0.1,localhost\n"
+            f"ALLOWED_HOSTS={names}\n"
             f"POSTGRES_PASSWORD={SECRET}-postgres\n"
             f"POSTGRES_BIND={database}\n"
             f"DATABASE_URL=postgres://app:{SECRET}-postgres@{database}:5432/app\n"

@@ -11,7 +11,7 @@ receive() {
 # remove_stale PATH...: files that the source no longer has, and the directories that this leaves empty.
 remove_stale() {
     for path; do rm -f -- "source/$path" || return; done
-    find source -depth -type d -empty ! -path source -exec rmdir {} + 2>/dev/null
+    find source -depth -type d ! -path source -exec rmdir {} + 2>/dev/null
     return 0
 }
 

@@ -98,7 +98,8 @@ watch_colour() {
     done
 }
 
-# connections COLOUR: how many connections nginx holds to a colour, from its own socket tables (state 01 is established).
+# connections COLOUR: how many connections nginx holds to a colour or is opening, from its own socket tables (states 01
+# and 02: established, SYN sent).
 connections() {
     patterns=
     for id in $(of_stack "$PROJECT-$1"); do
@@ -108,7 +109,7 @@ connections() {
     done
     in_nginx cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v patterns="$patterns" '
         BEGIN { count = split(patterns, wanted, " ") }
-        $4 == "01" { split($3, remote, ":"); for (i = 1; i <= count; i++)
+        $4 == "01" || $4 == "02" { split($3, remote, ":"); for (i = 1; i <= count; i++)
             if (substr(remote[1], length(remote[1]) - 7) == wanted[i]) found++ }
         END { print found + 0 }'
 }

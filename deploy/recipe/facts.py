@@ -74,7 +74,7 @@ def read(answers: Iterable[Answer]) -> Facts:
         containers=tuple(c for values in known.get("container", ()) if (c := _container(values))),
         releases=tuple(sorted((_stored(values, images) for values in known.get("release", ())), key=lambda r: r.id)),
         source_same="source_same" in known,
-        source=tuple(_file(values[0]) for values in known.get("file", ())),
+        source=tuple(file for values in known.get("file", ()) if (file := _file("\t".join(values)))[0]),
         disk_free=int(one("disk_free") or 0),
         lacks=tuple(values[0] for values in known.get("lacks", ())),
         trouble=one("no_docker"),

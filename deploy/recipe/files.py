@@ -27,7 +27,7 @@ def digest(*parts: bytes) -> str:
 def manifest_digest(stamps: Mapping[str, str]) -> str:
     """Return what `manifest | sha256sum` prints on a host that has exactly these files (see host/facts.sh)."""
     lines = sorted(_manifest_line(path, stamp) for path, stamp in stamps.items())
-    return hashlib.sha256(b"".join(lines)).hexdigest()
+    return hashlib.sha256(b"".join(line + b"\n" for line in lines)).hexdigest()
 
 
 def _manifest_line(path: str, stamp: str) -> bytes:
@@ -36,7 +36,7 @@ def _manifest_line(path: str, stamp: str) -> bytes:
     if kind != "l" and re.search(r"[\\\n\r]", path):
         path = path.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
         value = "\\" + value
-    return f"{kind} {value}  ./{path}\n".encode("utf-8", "surrogateescape")
+    return f"{kind} {value}  ./{path}".encode("utf-8", "surrogateescape")
 
 
 def lacking(stamps: Mapping[str, str], facts: Facts) -> frozenset[str]:

@@ -1,0 +1,199 @@
+"""`make bench-quick`: the first figures of a deploy to one real host, each beside its goal.
+
+What counts is what Greenroom adds to the work that has to be done anyway, so the app's own boot is measured, too: a
+look-out inside the host asks the idle colour's container directly, every 20 ms, past nginx.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import testbed
+from testbed.load import GET_FRESH, Load
+from testbed.project import HOST_HEADER, Project
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import Self
+
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What was measured, in `unit`; the median counts."""
+
+    name: str
+    values: tuple[float, ...]
+    goal: float
+    unit: str
+
+    def __str__(self) -> str:
+        low, mid, high = min(self.values), statistics.median(self.values), max(self.values)
+        verdict = "reached" if mid <= self.goal else "MISSED"
+        return f"{self.name:<62}{low:8.2f}{mid:8.2f}{high:8.2f}   <= {self.goal:g} {self.unit:<9} {verdict}"
+
+
+class LookOut:
+    """Watches, inside a host, when a new web container starts and when it first answers: seconds since 1970."""
+
+    def __init__(self, target: testbed.Target, seconds: int) -> None:
+        self._script = WATCH.replace("SECONDS", str(seconds)).replace("HOST", HOST_HEADER)
+        self._target = target
+        self._limit = seconds + 30
+        self._said = ""
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join()
+
+    def _look(self) -> None:
+        self._said = testbed.shell(self._target, self._script, timeout=self._limit)
+
+    @property
+    def started(self) -> float:
+        return self._number("started")
+
+    @property
+    def healthy(self) -> float:
+        return self._number("healthy")
+
+    def _number(self, key: str) -> float:
+        found = re.search(rf"{key} ([\d.]+)", self._said)
+        if not found:
+            raise RuntimeError(f"the look-out saw no new container that was {key}: {self._said!r}")
+        return float(found[1])
+
+
+WATCH = """exec bash -c '
+web() { docker ps -q --filter label=com.docker.compose.service=web --filter label=com.docker.compose.oneoff=False; }
+before=$(web); end=$((SECONDS + $(date +%s)))
+while [ "$(date +%s)" -lt $end ]; do
+    for id in $(web); do
+        case " $before " in *$id*) continue ;; esac
+        ip=$(docker inspect -f "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}" $id)
+        echo started $(date +%s.%N -d "$(docker inspect -f "{{.State.StartedAt}}" $id)")
+        while [ "$(date +%s)" -lt $end ]; do
+            if exec 3<>/dev/tcp/$ip/8000; then
+                printf "GET /healthz HTTP/1.0\\r\\nHost: HOST\\r\\n\\r\\n" >&3
+                read -r line <&3; exec 3>&-
+                case $line in *" 200 "*) echo healthy $(date +%s.%N); exit ;; esac
+            fi 2>/dev/null
+            sleep 0.02
+        done
+    done
+    sleep 0.05
+done'"""
+
+
+def main() -> int:
+    (target,) = testbed.up(1)
+    testbed.reset([target])
+    with tempfile.TemporaryDirectory() as folder:
+        project = Project.create(Path(folder) / "project", [target])
+        must(project, "deploy", "--settle=0")
+        figures = [
+            *flips(project, target),
+            Figure("an unchanged deploy", timed(lambda: must(project, "deploy")), 3, "s"),
+            Figure("remote commands of a deploy", (float(commands(project, target)),), 12, "commands"),
+        ]
+    figures.append(Figure("`inv --list`, against an empty tasks.py", listing(), 1.3, "x"))
+    print(f"\n{'one host, ' + target.kind:<62}{'min':>8}{'median':>8}{'max':>8}   goal")
+    for figure in figures:
+        print(figure)
+    return 0
+
+
+def flips(project: Project, target: testbed.Target) -> list[Figure]:
+    """Deploy and roll back under light load, with a look-out; what lies between the app and its first user."""
+    waits, backs = [], []
+    for number in range(ROUNDS):
+        project.commit(f"bench {number}")
+        first_user, look_out = users_of(project, target, "deploy", "--settle=0")
+        waits.append(first_user - look_out.healthy)
+        began = time.time()
+        first_user, look_out = users_of(project, target, "rollback", "--settle=0")
+        boot = look_out.healthy - look_out.started
+        backs.append(first_user - began - boot)
+    return [
+        Figure("from the app's first healthy answer to its first user", tuple(waits), 1, "s"),
+        Figure("a rollback's first answer, beyond the app's own boot", tuple(backs), 2, "s"),
+    ]
+
+
+def users_of(project: Project, target: testbed.Target, *words: str) -> tuple[float, LookOut]:
+    """Run a verb under load; return when the first user saw another release (seconds since 1970), and the look-out."""
+    with (
+        Load([target.address], host_header=HOST_HEADER, rate=50, kinds=(GET_FRESH,)) as load,
+        LookOut(target, 60) as out,
+    ):
+        time.sleep(1)  # the release that is live must have answered before it can change
+        must(project, *words)
+    answers = [r for r in load.report().requests if r.release]
+    new = next(r for r in answers if r.release != answers[0].release)
+    return new.wall + (new.ended - new.started), out
+
+
+def commands(project: Project, target: testbed.Target) -> int:
+    """Count what sshd starts for a deploy: its login shell, once a command."""
+    testbed.shell(target, COUNT)
+    project.commit("counted")
+    must(project, "deploy", "--settle=1")
+    return int(testbed.shell(target, "usermod -s /bin/bash deploy; wc -l </tmp/commands; rm /tmp/commands"))
+
+
+COUNT = """
+printf '#!/bin/sh\\necho >>/tmp/commands\\nexec /bin/bash "$@"\\n' >/usr/local/bin/counting-shell
+chmod 755 /usr/local/bin/counting-shell
+install -m 666 /dev/null /tmp/commands
+usermod -s /usr/local/bin/counting-shell deploy
+"""
+
+
+def listing() -> tuple[float, ...]:
+    """Time `inv --list` here and beside an empty tasks.py, in turn."""
+    ratios = []
+    with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryDirectory() as ours:
+        (Path(empty) / "tasks.py").write_text("")
+        (Path(ours) / "tasks.py").write_text("from deploy.tasks import ns\n")
+        for _ in range(10):
+            pair = [timed(lambda folder=folder: invoke_list(folder), 1)[0] for folder in (ours, empty)]  # type: ignore[misc]
+            ratios.append(pair[0] / pair[1])
+    return tuple(ratios)
+
+
+def invoke_list(folder: str) -> None:
+    subprocess.run([sys.executable, "-m", "invoke", "--list"], cwd=folder, check=False, capture_output=True)
+
+
+def timed(work: Callable[[], object], rounds: int = ROUNDS) -> tuple[float, ...]:
+    took = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        work()
+        took.append(time.perf_counter() - began)
+    return tuple(took)
+
+
+def must(project: Project, *words: str) -> None:
+    said = project.inv(*words)
+    if said.code:
+        raise RuntimeError(said.text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""Real hosts with real users: every deploy here is typed as its user would, while a load runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import urllib.request
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))
+
+import testbed
+from testbed.load import Load
+from testbed.project import HOST_HEADER, Project, Said
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from testbed.load import Report
+
+BEDS = (("trixie", 1), ("trixie", 3), ("bookworm", 1), ("bookworm", 3))
+"""Compose v2 on a new engine and compose v1 on an old one; one host and three."""
+
+RATE = {1: 40, 3: 20}
+"""Requests per second and host: the machine that sends them runs the hosts, too."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+            item.add_marker(pytest.mark.timeout(900))
+
+
+@dataclass
+class Stage:
+    """Target hosts, the project that is deployed to them, and what their users see."""
+
+    targets: list[testbed.Target]
+    project: Project
+    version: int = 1
+    log: list[Said] = field(default_factory=list)
+
+    @property
+    def hosts(self) -> list[str]:
+        return [target.address for target in self.targets]
+
+    def inv(self, *words: str) -> Said:
+        said = self.project.inv(*words)
+        self.log.append(said)
+        return said
+
+    def deploy(self, *words: str) -> str:
+        """Commit another version, deploy it, and return its release."""
+        self.commit()
+        said = self.inv("deploy", *words)
+        assert said.code == 0, said.text
+        return self.live()
+
+    def commit(self) -> None:
+        self.version += 1
+        self.project.commit(f"v{self.version}")
+
+    def get(
+        self, path: str, host: str = "", *, body: bytes | None = None, port: int = 80
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Ask a host as a user would; status, headers, body."""
+        url = f"http://{host or self.hosts[0]}:{port}{path}"
+        request = urllib.request.Request(url, data=body, headers={"Host": HOST_HEADER})  # noqa: S310  # loopback only
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            return answer.status, dict(answer.headers), answer.read()
+
+    def json(self, path: str, *, body: bytes | None = None) -> Any:
+        return json.loads(self.get(path, body=body)[2])
+
+    def live(self) -> str:
+        """Return the one release that every host answers with."""
+        (release,) = {self.get("/", host)[1]["X-Release"] for host in self.hosts}
+        return release
+
+    @contextmanager
+    def users(self) -> Iterator[Load]:
+        with Load(self.hosts, host_header=HOST_HEADER, rate=RATE[len(self.hosts)]) as load:
+            yield load
+
+    def docker(self, target: testbed.Target, *words: str) -> list[str]:
+        return testbed.shell(target, " ".join(("docker", *words))).split()
+
+    def containers(self, target: testbed.Target) -> set[tuple[str, str]]:
+        form = '\'{{.Label "com.docker.compose.project"}}|{{.Label "com.docker.compose.service"}}\''
+        return {
+            (stack, service) for stack, service in (x.split("|") for x in self.docker(target, "ps", "--format", form))
+        }
+
+    def assert_whole(self) -> None:
+        """One colour a host, the same release everywhere, workers of it, and nothing left of any other colour."""
+        live = self.live()
+        for number, target in enumerate(self.targets):
+            stacks = [stack for stack, service in self.containers(target) if service == "web"]
+            assert len(stacks) == 1, target
+            services = {service for stack, service in self.containers(target) if stack == "app-setting-prod"}
+            expected = {"nginx", "redis", "celery"} | ({"postgres", "celery-beat"} if number == 0 else set())
+            assert services == expected, target
+            for service in services & {"celery", "celery-beat"}:
+                image = self.docker(
+                    target, "ps", "--filter", f"label=com.docker.compose.service={service}", "--format", "'{{.Image}}'"
+                )
+                assert image == [f"app:{live}"], target
+
+
+def assert_nothing_lost(report: Report, hosts: list[str]) -> None:
+    assert report.failed == 0, report
+    assert [report.stale(host) for host in hosts] == [0] * len(hosts), report
+
+
+@pytest.fixture(scope="module", params=BEDS, ids=lambda bed: f"{bed[0]}-{bed[1]}")
+def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    """A bare stage: hosts with docker and sshd, a project, nothing deployed."""
+    kind, count = request.param
+    targets = testbed.up(count, kind)
+    testbed.reset(targets)
+    return Stage(targets, Project.create(tmp_path_factory.mktemp("project"), targets))
+
+
+@pytest.fixture
+def three(stage: Stage) -> Stage:
+    if len(stage.targets) < 3:
+        pytest.skip("a story of three hosts")
+    return stage
+
+
+@pytest.fixture
+def one(stage: Stage) -> Stage:
+    if len(stage.targets) > 1:
+        pytest.skip("one host tells this story as well as three")
+    return stage

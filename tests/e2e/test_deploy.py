@@ -1,0 +1,318 @@
+"""The stories of a deploy on real hosts, in the order in which a user would live through them.
+
+The tests of one stage build on each other's state as deploys do in life: each begins with whatever is live.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import itertools
+import re
+import time
+from typing import TYPE_CHECKING
+
+from conftest import assert_nothing_lost
+
+import testbed
+from deploy.source import Templates
+from testbed.project import releases
+
+if TYPE_CHECKING:
+    from conftest import Stage
+
+
+def test_check_finds_nothing_that_would_stop_a_first_deploy(stage: Stage) -> None:
+    said = stage.inv("check")
+    assert said.code == 0, said.text
+    assert "nothing would stop a deploy" in said.out
+
+
+def test_plan_of_a_first_deploy_leaves_the_hosts_as_bare_as_they_were(stage: Stage) -> None:
+    before = [
+        testbed.shell(target, "find /home/deploy | sort; docker ps -aq; docker volume ls -q")
+        for target in stage.targets
+    ]
+    said = stage.inv("plan")
+    assert said.code == 0, said.text
+    assert "switch nginx to blue" in said.out
+    after = [
+        testbed.shell(target, "find /home/deploy | sort; docker ps -aq; docker volume ls -q")
+        for target in stage.targets
+    ]
+    assert before == after
+
+
+def test_a_first_deploy_on_bare_hosts(stage: Stage) -> None:
+    said = stage.inv("deploy")
+    assert said.code == 0, said.text
+    assert stage.live() == releases(said)[0]
+    stage.assert_whole()
+
+
+def test_static_files_are_served_by_nginx_with_their_hash(stage: Stage) -> None:
+    page = stage.get("/")[2].decode()
+    found = re.search(r"/static/[^\"]+\.[0-9a-f]{12}\.css", page)
+    assert found, page
+    status, headers, _ = stage.get(found[0])
+    assert status == 200
+    assert "immutable" in headers["Cache-Control"]
+
+
+def test_a_second_deploy_under_load_loses_nothing(stage: Stage) -> None:
+    before = stage.live()
+    with stage.users() as load:
+        after = stage.deploy()
+    assert after != before
+    report = load.report()
+    assert_nothing_lost(report, stage.hosts)
+    assert {seen.release for host in stage.hosts for seen in report.releases(host)} == {before, after}
+    stage.assert_whole()
+
+
+def test_a_deploy_takes_at_most_twelve_remote_commands_a_host(stage: Stage) -> None:
+    """Counted on the hosts: sshd starts the login shell once for each command."""
+    for target in stage.targets:
+        testbed.shell(target, COUNTING_SHELL)
+    stage.deploy("--settle=0")
+    for target in stage.targets:
+        count = testbed.shell(target, "usermod -s /bin/bash deploy; wc -l < /tmp/commands; rm /tmp/commands")
+        assert 1 <= int(count) <= 12, target
+
+
+COUNTING_SHELL = """
+printf '#!/bin/sh\\necho >>/tmp/commands\\nexec /bin/bash "$@"\\n' >/usr/local/bin/counting-shell
+chmod 755 /usr/local/bin/counting-shell
+install -m 666 /dev/null /tmp/commands
+usermod -s /usr/local/bin/counting-shell deploy
+"""
+
+
+def test_an_unchanged_deploy_says_so_and_touches_nothing(stage: Stage) -> None:
+    before = [stage.docker(target, "ps", "--no-trunc", "-q") for target in stage.targets]
+    said = stage.inv("deploy")
+    assert said.code == 0, said.text
+    assert "nothing to do" in said.out
+    assert [stage.docker(target, "ps", "--no-trunc", "-q") for target in stage.targets] == before
+
+
+def test_unchanged_sources_send_no_file(stage: Stage) -> None:
+    said = stage.inv("deploy", "--force", "--settle=0")
+    assert said.code == 0, said.text
+    assert said.out.count("the sources are there; only the release's own files go") == len(stage.targets)
+
+
+def test_status_and_history_tell_what_is_live_and_how_it_came(stage: Stage) -> None:
+    live = stage.live()
+    status = stage.inv("status")
+    assert status.out.count(live) == len(stage.targets)
+    assert status.out.count("healthy") == len(stage.targets)
+    history = stage.inv("history")
+    assert re.search(rf"deploy\s+{live}\s+.*done", history.out)
+
+
+def test_rollback_goes_to_the_release_before_and_to_any_that_is_named(stage: Stage) -> None:
+    first = stage.deploy("--settle=0")
+    second = stage.deploy("--settle=0")
+    with stage.users() as load:
+        assert stage.inv("rollback", "--settle=1").code == 0
+        assert stage.live() == first
+        assert stage.inv("rollback", f"--to={second}", "--settle=1").code == 0
+        assert stage.live() == second
+    assert load.report().failed == 0, load.report()
+    stage.assert_whole()
+
+
+def test_an_upload_and_a_row_survive_three_flips(stage: Stage) -> None:
+    upload = stage.json("/upload", body=b"precious" * 1000)
+    row = stage.json("/rows", body=b"text=precious")
+    for _ in range(3):
+        stage.deploy("--settle=0")
+    assert stage.get(upload["url"])[2] == b"precious" * 1000
+    assert stage.json("/rows")["count"] >= row["count"]
+
+
+def test_tasks_enqueued_during_a_deploy_run_exactly_once_and_beat_is_never_doubled(stage: Stage) -> None:
+    before = stage.json("/tasks")["count"]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        deploying = pool.submit(stage.deploy, "--settle=1")
+        sent = 0
+        while sent < 200 or not deploying.done():
+            stage.json("/enqueue?n=5", body=b"")
+            sent += 5
+            time.sleep(0.1)
+        deploying.result()
+    deadline = time.monotonic() + 120
+    while stage.json("/tasks")["count"] < before + sent and time.monotonic() < deadline:
+        time.sleep(0.5)
+    tasks = stage.json("/tasks")
+    assert tasks["count"] == before + sent
+    assert tasks["duplicates"] == 0
+    ticks = sorted(stage.json("/ticks?n=1000")["ticks"], key=lambda tick: tick["sent"])
+    beats = [beat for beat, _ in itertools.groupby(tick["beat"] for tick in ticks)]
+    assert len(beats) == len(set(beats)), "two beats were at work at the same time"
+
+
+def test_migrations_run_once_in_the_new_image_before_any_flip(stage: Stage) -> None:
+    stage.project.edit("invoke.yaml", '"python manage.py migrate --noinput"', '"python manage.py once"')
+    folder = stage.project.folder / "board" / "management" / "commands"
+    folder.mkdir(parents=True)
+    (folder / "once.py").write_text(
+        "from django.core.management import BaseCommand, call_command\n"
+        "from board.models import Row\n\n\n"
+        "class Command(BaseCommand):\n"
+        "    def handle(self, **_):\n"
+        "        call_command('migrate', interactive=False)\n"
+        "        Row.objects.create(text='migrated')\n"
+    )
+    before = stage.json("/rows")["count"]
+    stage.commit()
+    said = stage.inv("deploy", "--settle=0", "--json")
+    assert said.code == 0, said.text
+    assert stage.json("/rows")["count"] == before + 1
+    kinds = [(e["kind"], e.get("title", "")) for e in said.events()]
+    migrated = kinds.index(("done", "migrate the database"))
+    assert migrated < min(i for i, (_, title) in enumerate(kinds) if title.startswith("switch nginx"))
+
+
+def test_the_settings_stack_is_started_when_absent_and_left_alone_when_present(stage: Stage) -> None:
+    target = stage.targets[-1]
+    ids = {
+        s: stage.docker(target, "ps", "-q", "--filter", f"label=com.docker.compose.service={s}")
+        for s in ("nginx", "redis")
+    }
+    stage.docker(target, "rm", "-f", *ids["redis"])
+    stage.deploy("--settle=0")
+    assert stage.docker(target, "ps", "-q", "--filter", "label=com.docker.compose.service=nginx") == ids["nginx"]
+    redis = stage.docker(target, "ps", "-q", "--filter", "label=com.docker.compose.service=redis")
+    assert redis
+    assert redis != ids["redis"]
+    stage.assert_whole()
+
+
+def test_a_changed_settings_service_is_asked_about_before_anything_is_touched(stage: Stage) -> None:
+    templates = stage.project.folder / "templates"
+    templates.mkdir()
+    content = (
+        Templates(templates)
+        .read("setting_prod.yml")
+        .replace(b"appendonly yes", b"appendonly yes\n        maxmemory 100mb")
+    )
+    (templates / "setting_prod.yml").write_bytes(content)
+    before = stage.live()
+    refused = stage.inv("deploy", "--settle=0")
+    assert refused.code == 2
+    assert "redis of app-setting-prod will be recreated" in refused.err
+    assert stage.live() == before
+    assert stage.inv("deploy", "--settle=0", "--yes").code == 0
+    stage.assert_whole()
+
+
+def test_a_broken_nginx_conf_is_refused_before_any_flip(stage: Stage) -> None:
+    folder = stage.project.folder / "templates" / "nginx"
+    folder.mkdir(parents=True)
+    for name, content in Templates(stage.project.folder / "nowhere").directory("nginx").items():
+        (folder / name).write_bytes(content)
+    good = (folder / "mysite.conf").read_text()
+    (folder / "mysite.conf").write_text(good + "\nthis is no nginx configuration;\n")
+    before = stage.live()
+    with stage.users() as load:
+        said = stage.inv("deploy", "--settle=0")
+    assert said.code == 1
+    assert "test the nginx configuration" in said.text
+    assert "unknown directive" in said.text
+    assert stage.live() == before
+    assert load.report().failed == 0, load.report()
+    (folder / "mysite.conf").write_text(good)
+
+
+def test_a_changed_nginx_conf_is_taken_over_without_loss(stage: Stage) -> None:
+    path = stage.project.folder / "templates" / "nginx" / "mysite.conf"
+    path.write_text(path.read_text().replace("server {", "server {\n    add_header X-Conf two always;", 1))
+    with stage.users() as load:
+        stage.deploy("--settle=0")
+    assert load.report().failed == 0, load.report()
+    assert {stage.get("/", host)[1].get("X-Conf") for host in stage.hosts} == {"two"}
+    path.write_text(path.read_text().replace("\n    add_header X-Conf two always;", ""))
+
+
+def test_a_release_that_never_becomes_healthy_on_one_host_flips_nobody(three: Stage) -> None:
+    sick = three.targets[1]
+    before = three.live()
+    three.project.edit("board/views.py", HEALTH, HEALTH_WITH_A_FILE)
+    three.project.edit("invoke.yaml", '"timeout": 60', '"timeout": 15')
+    testbed.shell(sick, "touch /var/lib/docker/volumes/app-media/_data/sick")
+    with three.users() as load:
+        three.commit()
+        said = three.inv("deploy")
+    assert said.code == 1, said.text
+    assert f"{sick.address}: gate" in said.err
+    assert "status 500" in said.out
+    assert "it is sick here" in said.out, "the container's log is shown"
+    assert three.live() == before
+    assert load.report().failed == 0, load.report()
+    three.assert_whole()
+    testbed.shell(sick, "rm /var/lib/docker/volumes/app-media/_data/sick")
+    three.project.edit("board/views.py", HEALTH_WITH_A_FILE, HEALTH)
+    three.project.edit("invoke.yaml", '"timeout": 15', '"timeout": 60')
+
+
+HEALTH = "    with connection.cursor() as cursor:"
+HEALTH_WITH_A_FILE = f"""    if (settings.MEDIA_ROOT / "sick").exists():
+        print("it is sick here", flush=True)
+        return HttpResponse(status=500)
+{HEALTH}"""
+
+
+def test_a_release_that_dies_during_settle_goes_back_everywhere(stage: Stage) -> None:
+    before = stage.live()
+    stage.project.edit("board/views.py", HOME, HOME_THAT_KILLS)
+    with stage.users() as load:
+        stage.commit()
+        load.mark("deploy")
+        said = stage.inv("deploy", "--settle=20")
+        load.mark("undone")
+    assert said.code == 1, said.text
+    assert "watch" in said.err
+    assert "Undone on every host" in said.err
+    assert stage.live() == before
+    stage.assert_whole()
+    broken = load.report().failures
+    assert broken, "the release was to die under its users"
+    assert not load.report(since="undone").failures, load.report()
+    assert max(r.ended for r in broken) - min(r.started for r in broken) < 15, load.report()
+    stage.project.edit("board/views.py", HOME_THAT_KILLS, HOME)
+
+
+HOME = "def home(request: HttpRequest) -> HttpResponse:\n"
+HOME_THAT_KILLS = HOME + "    __import__('os').kill(1, 15)  # the first visitor is the last\n"
+
+
+def test_ten_deploys_in_a_row_lose_nothing_and_leave_only_what_keep_says(one: Stage) -> None:
+    with one.users() as load:
+        for _ in range(10):
+            one.deploy("--settle=0")
+    report = load.report()
+    assert report.failed == 0, report
+    images = {
+        x
+        for x in one.docker(one.targets[0], "images", "--format", "'{{.Repository}}:{{.Tag}}'")
+        if x.startswith("app:")
+    }
+    assert len(images) == 5
+    one.assert_whole()
+
+
+def test_a_second_operator_is_told_who_deploys(one: Stage) -> None:
+    one.commit()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        first = pool.submit(one.inv, "deploy", "--settle=10")
+        deadline = time.monotonic() + 60
+        while "held" not in testbed.shell(
+            one.targets[0], "test -s /home/deploy/greenroom/app/holder && echo held || true"
+        ):
+            assert time.monotonic() < deadline, "the first operator never took the lock"
+            time.sleep(0.1)
+        second = one.inv("deploy", "--force")
+        assert first.result().code == 0
+    assert second.code == 2
+    assert "is at work here since" in second.err
