@@ -123,7 +123,7 @@ def _by_hand(target: Host) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """paramiko hides why a connect failed behind `[Errno None]`."""
+    """Say why a connect failed: paramiko hides it behind `[Errno None]`."""
     if isinstance(error, paramiko.ssh_exception.NoValidConnectionsError):
         causes = error.errors.values()
         return "; ".join(sorted({str(getattr(each, "strerror", None) or each).lower() for each in causes}))

@@ -95,7 +95,7 @@ def _ident(tree: Tree) -> str:
 
 def _compose(content: bytes, name: str) -> dict[str, Any]:
     try:
-        data = yaml.load(content, Loader=_LOADER)
+        data = yaml.load(content, Loader=_LOADER)  # noqa: S506  # safe: see there
     except yaml.YAMLError as error:
         raise ConfigError(f"templates/{name} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict) or not isinstance(data.get("services"), dict):

@@ -32,9 +32,7 @@ def main() -> int:
     say("2. deploy v1 on bare hosts: images are built, databases made")
     inv(project, "deploy")
 
-    say(
-        f"3. users come: GET and POST, kept-alive and fresh connections, slow requests, a long stream, on {', '.join(hosts)}"
-    )
+    say("3. users come: GET and POST, kept-alive and fresh connections, slow requests, a long stream")
     with Load(hosts, host_header=HOST_HEADER, rate=30) as load:
         load.mark("deploy v2")
         project.commit("v2")
@@ -86,9 +84,7 @@ def conclude(report: Report, hosts: list[str], there: Times, back: Times) -> Non
     say("Look around")
     print("the app       " + "  ".join(f"http://{host}/" for host in hosts))
     print(f"a host        ssh -F {testbed.SSH_CONFIG.relative_to(testbed.STATE.parent)} trixie-1")
-    print(
-        f"the project   {(testbed.STATE / 'demo').relative_to(testbed.STATE.parent)}: edit, commit, and `inv deploy` there"
-    )
+    print("the project   .testbed/demo: edit, commit, and `inv deploy` there")
     print("remove all    make clean")
 
 

@@ -6,7 +6,7 @@ import json
 import sys
 import urllib.request
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 import testbed
-from testbed.load import Load
+from testbed.load import GET, GET_FRESH, POST, POST_FRESH, SLEEP, Kind, Load
 from testbed.project import HOST_HEADER, Project, Said
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 BEDS = (("trixie", 1), ("trixie", 3), ("bookworm", 1), ("bookworm", 3))
 """Compose v2 on a new engine and compose v1 on an old one; one host and three."""
+
+BRISK = (GET, GET_FRESH, POST, POST_FRESH, replace(SLEEP, path="/sleep?seconds=1", lasts=1.0))
+"""Everything but the streams, whose end each drain would wait for."""
 
 RATE = {1: 40, 3: 20}
 """Requests per second and host: the machine that sends them runs the hosts, too."""
@@ -72,8 +75,8 @@ class Stage:
     ) -> tuple[int, dict[str, str], bytes]:
         """Ask a host as a user would; status, headers, body."""
         url = f"http://{host or self.hosts[0]}:{port}{path}"
-        request = urllib.request.Request(url, data=body, headers={"Host": HOST_HEADER})  # noqa: S310  # loopback only
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        request = urllib.request.Request(url, data=body, headers={"Host": HOST_HEADER})  # loopback only
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310  # loopback only
             return answer.status, dict(answer.headers), answer.read()
 
     def json(self, path: str, *, body: bytes | None = None) -> Any:
@@ -85,8 +88,8 @@ class Stage:
         return release
 
     @contextmanager
-    def users(self) -> Iterator[Load]:
-        with Load(self.hosts, host_header=HOST_HEADER, rate=RATE[len(self.hosts)]) as load:
+    def users(self, kinds: tuple[Kind, ...] = BRISK) -> Iterator[Load]:
+        with Load(self.hosts, host_header=HOST_HEADER, rate=RATE[len(self.hosts)], kinds=kinds) as load:
             yield load
 
     def docker(self, target: testbed.Target, *words: str) -> list[str]:

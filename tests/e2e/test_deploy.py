@@ -15,6 +15,7 @@ from conftest import assert_nothing_lost
 
 import testbed
 from deploy.source import Templates
+from testbed.load import EVERYDAY, UPLOAD
 from testbed.project import releases
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def test_static_files_are_served_by_nginx_with_their_hash(stage: Stage) -> None:
 
 def test_a_second_deploy_under_load_loses_nothing(stage: Stage) -> None:
     before = stage.live()
-    with stage.users() as load:
+    with stage.users((*EVERYDAY, UPLOAD)) as load:
         after = stage.deploy()
     assert after != before
     report = load.report()
