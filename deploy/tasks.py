@@ -6,7 +6,6 @@ Everything but Invoke is imported when a task runs: `inv --list` and completion 
 from __future__ import annotations
 
 import contextlib
-import functools
 import signal
 import sys
 from pathlib import Path
@@ -41,15 +40,8 @@ SOURCE = {
 
 def verb(**flags: str) -> Callable[[Callable[..., None]], Any]:
     """Make a task. Automatic short flags are off: `hosts` would take -h, and `inv deploy -h` would deploy."""
-
-    def make(body: Callable[..., None]) -> Any:
-        @functools.wraps(body)
-        def run(context: Context, *args: Any, **kwargs: Any) -> None:
-            _guard(body, context, *args, **kwargs)
-
-        return task(run, help={**COMMON, **flags}, auto_shortflags=False, positional=[])
-
-    return make
+    made: Callable[[Callable[..., None]], Any] = task(help={**COMMON, **flags}, auto_shortflags=False, positional=[])
+    return made
 
 
 @verb(
@@ -158,29 +150,6 @@ ns = Collection(deploy, rollback, plan, status, history, check)
 # --- around every task -----------------------------------------------------------------------------------------
 
 
-def _guard(body: Callable[..., None], context: Context, *args: Any, **kwargs: Any) -> None:
-    """Turn what a story raises into a message and an exit code. SIGTERM, as CI sends it, counts as Ctrl-C."""
-    from deploy.console import Console
-    from deploy.errors import GreenroomError, Interrupted, Refused
-
-    console = Console(as_json=bool(kwargs.get("json")))
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        if context.config.run.dry:
-            raise Refused(
-                "--dry would make every host's answer empty", mend="say `inv plan`: it looks, and does nothing"
-            )
-        body(context, *args, **kwargs)
-    except GreenroomError as error:
-        console.fail(error)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        console.fail(Interrupted("stopped by the operator; the next deploy starts from what is live"))
-        sys.exit(Interrupted.exit_code)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 @contextlib.contextmanager
 def _opened(
     context: Context,
@@ -191,29 +160,49 @@ def _opened(
     as_json: bool = False,
     verbose: bool = False,
 ) -> Iterator[tuple[Setup, Console, Callable[[], Fleet]]]:
-    """Read the configuration, and offer the fleet that it names; close what was opened."""
-    from deploy import config, fleet
+    """Read the configuration, offer the fleet that it names, and close what was opened.
+
+    What a story raises becomes a message and an exit code. SIGTERM, as CI sends it, counts as Ctrl-C.
+    """
     from deploy.console import Console
-    from deploy.console.redact import redactor
+    from deploy.errors import GreenroomError, Interrupted
 
-    data = context.config.get("deploy")
-    directory = config.find(Path.cwd())
-    setup = config.load(_plain(data), directory, env, hosts, settle)
     console = Console(as_json=as_json, verbose=verbose)
-    console.hide(redactor(setup.env))
     opened: list[Fleet] = []
-
-    def connect() -> Fleet:
-        from deploy.machine import Door
-
-        opened.append(fleet.connect(setup.hosts, Door(setup.ssh).connect))
-        return opened[0]
-
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        yield setup, console, connect
+        setup = _setup(context, console, env, hosts, settle)
+        yield setup, console, lambda: _connect(setup, opened)
+    except GreenroomError as error:
+        console.fail(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        console.fail(Interrupted("stopped by the operator, before anything was touched or while it was put back"))
+        sys.exit(Interrupted.exit_code)
     finally:
         for each in opened:
             each.close()
+        signal.signal(signal.SIGTERM, before)
+
+
+def _setup(context: Context, console: Console, env: str, hosts: str, settle: str) -> Setup:
+    from deploy import config
+    from deploy.console.redact import redactor
+    from deploy.errors import Refused
+
+    if context.config.run.dry:
+        raise Refused("--dry would make every host's answer empty", mend="say `inv plan`: it looks, and does nothing")
+    setup = config.load(_plain(context.config.get("deploy")), config.find(Path.cwd()), env, hosts, settle)
+    console.hide(redactor(setup.env))
+    return setup
+
+
+def _connect(setup: Setup, opened: list[Fleet]) -> Fleet:
+    from deploy import fleet
+    from deploy.machine import Door
+
+    opened.append(fleet.connect(setup.hosts, Door(setup.ssh).connect))
+    return opened[0]
 
 
 def _plain(data: Any) -> Any:

@@ -118,8 +118,8 @@ class Stage:
 
 
 def assert_nothing_lost(report: Report, hosts: list[str]) -> None:
-    assert report.failed == 0, report
-    assert [report.stale(host) for host in hosts] == [0] * len(hosts), report
+    assert report.failed == 0, str(report)
+    assert [report.stale(host) for host in hosts] == [0] * len(hosts), str(report)
 
 
 @pytest.fixture(scope="module", params=BEDS, ids=lambda bed: f"{bed[0]}-{bed[1]}")

@@ -119,7 +119,7 @@ def test_rollback_goes_to_the_release_before_and_to_any_that_is_named(stage: Sta
         assert stage.live() == first
         assert stage.inv("rollback", f"--to={second}", "--settle=1").code == 0
         assert stage.live() == second
-    assert load.report().failed == 0, load.report()
+    assert load.report().failed == 0, str(load.report())
     stage.assert_whole()
 
 
@@ -222,7 +222,7 @@ def test_a_broken_nginx_conf_is_refused_before_any_flip(stage: Stage) -> None:
     assert "test the nginx configuration" in said.text
     assert "unknown directive" in said.text
     assert stage.live() == before
-    assert load.report().failed == 0, load.report()
+    assert load.report().failed == 0, str(load.report())
     (folder / "mysite.conf").write_text(good)
 
 
@@ -231,7 +231,7 @@ def test_a_changed_nginx_conf_is_taken_over_without_loss(stage: Stage) -> None:
     path.write_text(path.read_text().replace("server {", "server {\n    add_header X-Conf two always;", 1))
     with stage.users() as load:
         stage.deploy("--settle=0")
-    assert load.report().failed == 0, load.report()
+    assert load.report().failed == 0, str(load.report())
     assert {stage.get("/", host)[1].get("X-Conf") for host in stage.hosts} == {"two"}
     path.write_text(path.read_text().replace("\n    add_header X-Conf two always;", ""))
 
@@ -250,7 +250,7 @@ def test_a_release_that_never_becomes_healthy_on_one_host_flips_nobody(three: St
     assert "status 500" in said.out
     assert "it is sick here" in said.out, "the container's log is shown"
     assert three.live() == before
-    assert load.report().failed == 0, load.report()
+    assert load.report().failed == 0, str(load.report())
     three.assert_whole()
     testbed.shell(sick, "rm /var/lib/docker/volumes/app-media/_data/sick")
     three.project.edit("board/views.py", HEALTH_WITH_A_FILE, HEALTH)
@@ -279,8 +279,8 @@ def test_a_release_that_dies_during_settle_goes_back_everywhere(stage: Stage) ->
     stage.assert_whole()
     broken = load.report().failures
     assert broken, "the release was to die under its users"
-    assert not load.report(since="undone").failures, load.report()
-    assert max(r.ended for r in broken) - min(r.started for r in broken) < 15, load.report()
+    assert not load.report(since="undone").failures, str(load.report())
+    assert max(r.ended for r in broken) - min(r.started for r in broken) < 15, str(load.report())
     stage.project.edit("board/views.py", HOME_THAT_KILLS, HOME)
 
 
@@ -293,7 +293,7 @@ def test_ten_deploys_in_a_row_lose_nothing_and_leave_only_what_keep_says(one: St
         for _ in range(10):
             one.deploy("--settle=0")
     report = load.report()
-    assert report.failed == 0, report
+    assert report.failed == 0, str(report)
     images = {
         x
         for x in one.docker(one.targets[0], "images", "--format", "'{{.Repository}}:{{.Tag}}'")
