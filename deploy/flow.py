@@ -193,7 +193,7 @@ class Run:
             self.phase(Phase.FINISH, planned, parcels)
         except (Failed, KeyboardInterrupt) as error:
             raise NeedsHuman(
-                f"{error or STOPPED}\n{to.id} is live on every host; what came before it is not cleared away.",
+                f"{str(error) or STOPPED}\n{to.id} is live on every host; what came before it is not cleared away.",
                 mend=f"the next deploy clears it: inv deploy --env={self.app.env}",
             ) from None
 
@@ -218,7 +218,7 @@ class Run:
             self.phase(Phase.UNDO, undoing, _no_parcels)
         except (Failed, KeyboardInterrupt) as error:
             raise NeedsHuman(
-                f"{reason}\nIt could not be undone everywhere:\n{error or STOPPED}\nBefore, users had: {before}.",
+                f"{reason}\nIt could not be undone everywhere:\n{str(error) or STOPPED}\nBefore, users had: {before}.",
                 mend=f"see what users have now: inv status {env}; a deploy starts from there: inv deploy {env}",
             ) from None
         raise Failed(f"{reason}\nUndone on every host. Users have what they had: {before}.") from None

@@ -5,7 +5,7 @@
 receive() {
     umask 022
     tar -xzpf - || return
-    mkdir -p source shared
+    mkdir -p source
 }
 
 # remove_stale PATH...: files that the source no longer has, and the directories that this leaves empty.

@@ -6,7 +6,7 @@
 
 # hold RUN LEASE HOLDER: take the lock or say who has it; keep it while a dot arrives every LEASE seconds.
 hold() {
-    mkdir -p releases switch nginx shared
+    mkdir -p releases switch nginx
     exec 9>>lock
     if ! flock -n 9; then
         answer held_by "$(cat holder 2>/dev/null)"
@@ -15,7 +15,8 @@ hold() {
     printf '%s\n' "$1" >run.new && mv -f run.new run
     printf '%s\n' "$3" >holder.new && mv -f holder.new holder
     answer held
-    while [ "$(timeout "$2" dd bs=1 count=1 2>/dev/null)" = . ]; do :; done
+    # busybox leaves a watcher of `timeout` behind for up to a second: it must not keep the lock (9>&-).
+    while [ "$(timeout "$2" dd bs=1 count=1 2>/dev/null 9>&-)" = . ]; do :; done
     rm -f holder run
 }
 
@@ -25,7 +26,7 @@ fence() {
     if ! flock -n 8; then
         complain "a command of an earlier run is still at work here: ending it"
         leader=$(cat leader 2>/dev/null)
-        [ -z "$leader" ] || kill -TERM -- "-$leader" 2>/dev/null
+        [ -z "$leader" ] || kill -TERM "-$leader" 2>/dev/null
         flock -w 60 8 || {
             complain "it did not end within 60 s (process group $leader)"
             return 75

@@ -65,7 +65,7 @@ switch() {
     case $1 in
         blue) : >switch/blue && rm -f switch/green ;;
         green) : >switch/green && rm -f switch/blue ;;
-        none) rm -f switch/green switch/blue ;;
+        none) rm -f switch/blue switch/green ;;
     esac
 }
 

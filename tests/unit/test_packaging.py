@@ -1,0 +1,47 @@
+"""What a user installs: the wheel carries the host library and the templates, and a console script."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Build the wheel in this environment (no isolation: no network) and return the names in it."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
+    (path,) = folder.glob("*.whl")
+    return set(zipfile.ZipFile(path).namelist())
+
+
+def test_the_wheel_carries_every_template(wheel: set[str]) -> None:
+    templates = {p for p in (ROOT / "templates").rglob("*") if p.is_file()}
+    assert {f"deploy/templates/{p.relative_to(ROOT / 'templates')}" for p in templates} <= wheel
+
+
+def test_the_wheel_carries_the_host_library(wheel: set[str]) -> None:
+    assert {f"deploy/host/{p.name}" for p in (ROOT / "deploy" / "host").glob("*.sh")} <= wheel
+
+
+def test_the_wheel_carries_no_test_and_no_test_bed(wheel: set[str]) -> None:
+    assert not {name for name in wheel if name.startswith(("tests/", "testbed/", "bench/", "examples/"))}
+
+
+def test_the_console_script_offers_the_same_tasks_as_inv() -> None:
+    script = "from deploy.tasks import main; main()"
+    said = subprocess.run([sys.executable, "-c", script, "--list"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for verb in ("check", "deploy", "history", "plan", "rollback", "status"):
+        assert f"\n  {verb} " in said.stdout
+
+
+def test_the_example_carries_the_templates_files_as_they_lie() -> None:
+    for name in ("Dockerfile", "docker-entrypoint.sh", ".dockerignore"):
+        assert (ROOT / "examples" / "django" / name).read_bytes() == (ROOT / "templates" / name).read_bytes()
