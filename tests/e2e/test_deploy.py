@@ -270,7 +270,7 @@ def test_a_release_that_dies_during_settle_goes_back_everywhere(stage: Stage) ->
     with stage.users() as load:
         stage.commit()
         load.mark("deploy")
-        said = stage.inv("deploy", "--settle=20")
+        said = stage.inv("deploy", "--settle=30")
         load.mark("undone")
     assert said.code == 1, said.text
     assert "watch" in said.err
@@ -285,7 +285,12 @@ def test_a_release_that_dies_during_settle_goes_back_everywhere(stage: Stage) ->
 
 
 HOME = "def home(request: HttpRequest) -> HttpResponse:\n"
-HOME_THAT_KILLS = HOME + "    __import__('os').kill(1, 15)  # the first visitor is the last\n"
+HOME_THAT_KILLS = (
+    HOME
+    + """    # Five seconds after its first visitor, when every host has long flipped, gunicorn gets a SIGTERM.
+    __import__("threading").Timer(5, __import__("os").kill, (1, 15)).start()
+"""
+)
 
 
 def test_ten_deploys_in_a_row_lose_nothing_and_leave_only_what_keep_says(one: Stage) -> None:
