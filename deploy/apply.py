@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Protocol
 
@@ -61,8 +62,8 @@ class Circumstances:
     stop: Callable[[bool], bool]
 
 
-def ask(machine: Machine, variables: tuple[tuple[str, str], ...], *questions: Command) -> list[Answer]:
-    """Ask a host, without a lock and without a write. A host that stops half-way has answered nothing.
+def ask(machine: Machine, variables: tuple[tuple[str, str], ...], *questions: Command, run: str = "") -> list[Answer]:
+    """Ask a host, without a write; behind the fence if a `run` asks. A host that stops half-way has answered nothing.
 
     Raises:
         LinkLost: the end was not heard.
@@ -71,14 +72,15 @@ def ask(machine: Machine, variables: tuple[tuple[str, str], ...], *questions: Co
     """
     answers: list[Answer] = []
     lines: collections.deque[str] = collections.deque(maxlen=TAIL)
-    for signal in machine.run(Script(questions, variables)):
+    for signal in machine.run(Script(questions, variables, run=run)):
         match signal:
             case shell.Answer():
                 answers.append(signal)
             case shell.Line(text):
                 lines.append(text)
             case shell.End(number, status) if status:
-                raise StepFailed(f"{questions[number].words[0]} failed (exit status {status})", tail=tuple(lines))
+                word = questions[number].words[0] if number != shell.FENCE else "take over the host"
+                raise StepFailed(f"{word}: failed (exit status {status}): {'; '.join(lines)}")
             case shell.Finished():
                 return answers
     raise LinkLost("it stopped answering: " + ("; ".join(lines) or "not a word"))
@@ -117,11 +119,13 @@ class _Performance:
             run=self._circumstances.run,
             deadline=sum(step.deadline for step in self._steps) + AIR,
         )
-        parcel = next((self._circumstances.parcels(step.parcel) for step in self._steps if step.parcel), None)
-        for signal in machine.run(script, parcel=parcel, stop=self._stop):
-            if isinstance(signal, shell.Finished):
-                return
-            self._hear(signal)
+        with contextlib.ExitStack() as stack:
+            parcels = (self._circumstances.parcels(step.parcel) for step in self._steps if step.parcel)
+            parcel = next((stack.enter_context(each) for each in parcels), None)
+            for signal in machine.run(script, parcel=parcel, stop=self._stop):
+                if isinstance(signal, shell.Finished):
+                    return
+                self._hear(signal)
         title = self._current.title if self._current else "begin"
         if self._stop():
             raise Interrupted(f"{title}: broken off")

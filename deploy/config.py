@@ -124,8 +124,8 @@ def load(data: Mapping[str, Any], directory: Path, env: str = "", hosts: str = "
         ConfigError: with the key's path, what was expected, and the nearest key that exists.
 
     """
-    if not data:
-        raise ConfigError(f"{directory / FILE} has no part `deploy:`")
+    if not data or not hasattr(data, "items"):
+        raise ConfigError(f"{directory / FILE}: expected a part `deploy:` with keys below it")
     top = _convert(data, TopKeys, lambda path: f"deploy{path}")
     if not top.envs:
         raise ConfigError("deploy.envs: expected at least one env, with its hosts")
@@ -267,6 +267,8 @@ def _subset(every: tuple[Host, ...], wanted: str, where: str) -> tuple[Host, ...
         return every
     by_name = {name: host for host in every for name in (str(host), host.address)}
     names = [name.strip() for name in wanted.split(",") if name.strip()]
+    if not names:
+        raise ConfigError(f"--hosts: expected at least one of: {', '.join(map(str, every))}")
     for name in names:
         if name not in by_name:
             raise ConfigError(f"--hosts: {name} is not in {where}.hosts{_nearest(name, by_name)}")

@@ -10,7 +10,8 @@ GreenroomError
 ├── Failed             exit 1   something broke; users are where they were
 │   ├── StepFailed              a step on a host said no
 │   ├── LinkLost                the link went away: the outcome is not known
-│   └── Interrupted             the operator asked to stop
+│   ├── Interrupted             the operator asked to stop
+│   └── HostFailures            what went wrong on which hosts; its exit code is that of the gravest part
 └── NeedsHuman         exit 3   the message says where, what users see, what repairs it
 """
 

@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, TypeVar
 
-from deploy.errors import GreenroomError, HostFailures, Interrupted
+from deploy.errors import Failed, GreenroomError, HostFailures, Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -104,6 +104,8 @@ def _collect(
         error = future.exception()
         if isinstance(error, GreenroomError):
             failures[str(host)] = error
+        elif isinstance(error, Exception):  # one host's surprise must not hide what the others say
+            failures[str(host)] = Failed(f"unexpected {type(error).__name__}: {error}")
         elif error is not None:
             raise error
     named = {host: error for host, error in failures.items() if not isinstance(error, Interrupted)}

@@ -62,7 +62,7 @@ def deploy(setup: Setup, connect: Connect, console: Console, options: Options) -
             for host, facts in seen.items()
         }
         _consent(planned, console, yes=options.yes)
-        run.carry_out("deploy", planned, made.release, lambda parcel: source.pack(tree, parcel.source, made.own_files))
+        run.carry_out("deploy", planned, made.release, lambda parcel: release.pack(tree, made, parcel))
         console.emit(Event("ended", text=f"{made.release.id} is live on {_hosts(seen)}"))
 
 
@@ -71,6 +71,7 @@ def rollback(setup: Setup, connect: Connect, console: Console, to: str = "") -> 
     fleet = connect()
     with _engaged(setup.app, fleet, console, f"rollback {to}".strip()) as run:
         seen = run.observe()
+        _fit(seen)
         target = to or plans.rollback_target(setup.app, seen)
         wanted = {host: _stored(setup.app, facts, host, target) for host, facts in seen.items()}
         if all(plans.live_release(setup.app, facts) == target for facts in seen.values()):
@@ -95,11 +96,14 @@ def plan(setup: Setup, connect: Connect, console: Console, options: Options) -> 
         planned = plans.plan_deploy(setup.app, host, facts, made.release, tree.stamps, fleet.leader)
         console.say(f"{host}: {planned.note}")
         for refusal in planned.refusals:
-            console.say(f"  stops the deploy: {refusal}")
+            console.say(f"{host}: stops the deploy: {refusal}")
         for each in planned.asks:
-            console.say(f"  asks (--yes): {each}")
-        rows = [(str(phase), step.title, step.because) for phase in Phase for step in planned.of(phase)]
-        console.table(("  phase", "step", "because"), [(f"  {phase}", title, why) for phase, title, why in rows])
+            console.say(f"{host}: asks (--yes): {each}")
+        steps = [(str(phase), step) for phase in Phase for step in planned.of(phase)]
+        console.table(
+            ("host", "phase", "step", "because"),
+            [(str(host), phase, step.title, step.because) for phase, step in steps],
+        )
 
 
 def status(setup: Setup, connect: Connect, console: Console) -> None:
@@ -143,7 +147,7 @@ def check(setup: Setup, connect: Connect, console: Console) -> None:
         if not found:
             variables = questions.variables(app, compose=facts.compose)
             machine = next(m for m in fleet.machines if m.host == host)
-            answers = ask(machine, variables, questions.examine(80, *nginx.DOORS[:2]))
+            answers = ask(machine, variables, questions.examine(*_ports(setup.env)))
             found = plans.shortcomings(answers)
             versions = {a.key: a.values[0] for a in answers if a.values}
             console.say(
@@ -161,13 +165,20 @@ def check(setup: Setup, connect: Connect, console: Console) -> None:
 # --- their parts -----------------------------------------------------------------------------------------------
 
 
-def observe(app: App, fleet: Fleet, manifest: str, *more: shell.Command) -> dict[Host, Facts]:
-    """Ask every host for its facts. Nothing is written."""
+def observe(app: App, fleet: Fleet, manifest: str, *more: shell.Command, run: str = "") -> dict[Host, Facts]:
+    """Ask every host for its facts; nothing is written. A run that holds the lock gives its id."""
     variables = questions.variables(app)
     return {
         host: questions.read(answers)
-        for host, answers in fleet.each(lambda m: ask(m, variables, *more, questions.observe(manifest))).items()
+        for host, answers in fleet.each(
+            lambda m: ask(m, variables, *more, questions.observe(manifest), run=run)
+        ).items()
     }
+
+
+def _ports(env: Mapping[str, str]) -> list[str]:
+    """Return the ports that the templates' nginx publishes."""
+    return [env.get(name) or str(default) for name, default in nginx.PORTS.items()]
 
 
 @dataclass(frozen=True)
@@ -180,21 +191,23 @@ class Run:
     console: Console
 
     def observe(self, manifest: str = "") -> dict[Host, Facts]:
-        return observe(self.app, self.fleet, manifest)
+        """Look from behind the fence: nothing that an earlier run left at work may change what is seen."""
+        return observe(self.app, self.fleet, manifest, run=self.id)
 
     def carry_out(self, verb: str, planned: Plans, to: Release, parcels: Callable[[Parcel], IO[bytes]]) -> None:
         """Go through the phases: each ends everywhere before the next begins; a failure before finish undoes all."""
         try:
             for phase in BEFORE_FINISH:
                 self.phase(phase, planned, parcels)
-        except (Failed, KeyboardInterrupt) as error:
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # whatever it is, users come first
             self._undo(verb, planned, to, error)
         try:
             self.phase(Phase.FINISH, planned, parcels)
-        except (Failed, KeyboardInterrupt) as error:
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the same
+            again = "--force" if verb == "deploy" else f"--to={to.id}"
             raise NeedsHuman(
                 f"{str(error) or STOPPED}\n{to.id} is live on every host; what came before it is not cleared away.",
-                mend=f"the next deploy clears it: inv deploy --env={self.app.env}",
+                mend=f"to clear it: inv {verb} --env={self.app.env} {again}",
             ) from None
 
     def phase(self, phase: Phase, planned: Plans, parcels: Callable[[Parcel], IO[bytes]]) -> None:
@@ -263,9 +276,17 @@ def _consent(planned: Plans, console: Console, *, yes: bool) -> None:
         raise Refused("\n".join(asks), mend="if that is what you want, say --yes; `inv plan` shows all of it")
 
 
+def _fit(seen: Mapping[Host, Facts]) -> None:
+    reasons: dict[str, GreenroomError] = {
+        str(host): Unfit("; ".join(plans.fitness(facts))) for host, facts in seen.items() if plans.fitness(facts)
+    }
+    if reasons:
+        raise HostFailures(reasons)
+
+
 def _stored(app: App, facts: Facts, host: Host, target: str) -> Release:
     stored = facts.stored(target)
-    if target and stored and stored.record and stored.has_image:
+    if stored and stored.record and plans.can_start(facts, target):
         return stored.record
     there = ", ".join(r.id for r in facts.releases if r.has_image and r.record) or "none"
     what = f"release {target} is not on {host}" if target else f"no release before the live one is known on {host}"

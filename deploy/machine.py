@@ -9,6 +9,7 @@ Laws of this file:
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import secrets
 import socket
@@ -18,10 +19,10 @@ from typing import IO, TYPE_CHECKING
 
 import fabric
 import paramiko
-from paramiko.hostkeys import HostKeyEntry, HostKeys
+from paramiko.hostkeys import HostKeyEntry, HostKeys, InvalidHostKey
 
 from deploy import clock, host
-from deploy.errors import LinkLost, Unreachable
+from deploy.errors import ConfigError, LinkLost, Unreachable
 from deploy.recipe import shell
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class KnownHosts(paramiko.MissingHostKeyPolicy):
         self._writing = threading.Lock()
         self._entries: list[HostKeyEntry] = []
         self._revoked: list[HostKeyEntry] = []
-        if path.exists():
+        if path.is_file():
             for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
                 self._learn(line.strip(), number)
 
@@ -70,7 +71,7 @@ class KnownHosts(paramiko.MissingHostKeyPolicy):
             return
         try:
             entry = HostKeyEntry.from_line(line, number)
-        except (paramiko.SSHException, ValueError):
+        except (paramiko.SSHException, InvalidHostKey, ValueError):
             return  # a line that OpenSSH, too, would skip
         if entry is not None:
             into.append(entry)
@@ -103,17 +104,23 @@ class KnownHosts(paramiko.MissingHostKeyPolicy):
 
 
 def _matches(entry: HostKeyEntry, name: str) -> bool:
+    """Say whether a line is about a host: OpenSSH lets a `!` win over whatever else matches."""
+    names = entry.hostnames or []
+    if any(_means(n[1:], name) for n in names if n.startswith("!")):
+        return False
+    return any(_means(n, name) for n in names)
+
+
+def _means(written: str, name: str) -> bool:
     """Hashed names, [name]:port, and the wildcards that paramiko does not know."""
     from fnmatch import fnmatchcase  # only a few hosts ever need it
 
-    names = entry.hostnames or []
-    refused = [n[1:] for n in names if n.startswith("!")]
-    if any(fnmatchcase(name, pattern) for pattern in refused):
-        return False
-    return any(
-        HostKeys.hash_host(name, n) == n if n.startswith("|1|") else fnmatchcase(name, n.replace("[", "[[]"))
-        for n in names
-    )
+    if not written.startswith("|1|"):
+        return fnmatchcase(name, written.replace("[", "[[]"))
+    try:
+        return HostKeys.hash_host(name, written) == written
+    except (ValueError, AssertionError):
+        return False  # no salt that could be one
 
 
 def _by_hand(target: Host) -> str:
@@ -143,8 +150,7 @@ class Door:
         self._known = KnownHosts(Path(ssh.known_hosts).expanduser(), accept_new=ssh.host_keys == "accept-new")
         # An empty Config of our own: the one in an Invoke task ignores ~/.ssh/config (fabric #2111).
         self._config = fabric.Config(ssh_config=paramiko.SSHConfig())
-        path = Path(ssh.config).expanduser()
-        self._lookup = paramiko.SSHConfig.from_path(str(path)) if path.exists() else paramiko.SSHConfig()
+        self._lookup = _ssh_config(Path(ssh.config).expanduser())
 
     def connect(self, target: Host) -> SshMachine:
         """Open the one connection to a host.
@@ -157,7 +163,7 @@ class Door:
             connection = self._connection(target.address, target.user, target.port)
             connection.open()
         except paramiko.BadHostKeyException as error:
-            raise self._known.changed(error.hostname, error.key, error.expected_key) from None
+            raise self._known.changed(_listed(connection), error.key, error.expected_key) from None
         except socket.gaierror as error:
             raise Unreachable(
                 f"its name does not resolve: {error.strerror}", mend="is it spelt right in deploy.envs?"
@@ -166,6 +172,8 @@ class Door:
             raise Unreachable(
                 f"the login as {connection.user} is refused: {error}", mend=f"try: {_by_hand(target)}"
             ) from None
+        except (ValueError, RecursionError, paramiko.ssh_exception.ConfigParseError) as error:
+            raise Unreachable(f"its part of {self._ssh.config} cannot be used: {error}") from None
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise Unreachable(f"it cannot be reached: {_reason(error)}", mend=f"try: {_by_hand(target)}") from None
         return SshMachine(target, connection)
@@ -182,13 +190,14 @@ class Door:
             connect_timeout=self._ssh.connect_timeout,
             # A fresh dict a host: fabric writes into it, and host A's key would be offered to B.
             connect_kwargs={
-                "key_filename": [str(Path(key).expanduser()) for key in keys],
+                # Like OpenSSH, without those that do not exist.
+                "key_filename": [str(path) for key in keys if (path := Path(key).expanduser()).exists()],
                 "banner_timeout": self._ssh.connect_timeout,
                 "auth_timeout": self._ssh.connect_timeout,
                 "channel_timeout": self._ssh.connect_timeout,
             },
         )
-        name = connection.host if connection.port == SSH_PORT else f"[{connection.host}]:{connection.port}"
+        name = _listed(connection)
         for key in self._known.keys_of(name):
             connection.client.get_host_keys().add(name, key.get_name(), key)
         connection.client.set_missing_host_key_policy(self._known)
@@ -205,6 +214,20 @@ class Door:
         if before:
             connection.gateway = self._gateway(",".join(before))
         return connection
+
+
+def _listed(connection: fabric.Connection) -> str:
+    """Return a host's name as known_hosts writes it."""
+    return connection.host if connection.port == SSH_PORT else f"[{connection.host}]:{connection.port}"
+
+
+def _ssh_config(path: Path) -> paramiko.SSHConfig:
+    if not path.exists():
+        return paramiko.SSHConfig()
+    try:
+        return paramiko.SSHConfig.from_path(str(path))
+    except (OSError, ValueError, paramiko.ssh_exception.ConfigParseError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
 
 
 class SshMachine:
@@ -236,7 +259,7 @@ class SshMachine:
         token = secrets.token_hex(8)
         channel = self._exec(script, token, parcel)
         try:
-            for line in _lines(channel, clock.monotonic() + script.deadline, stop):
+            for line in _lines(channel, script.deadline, stop):
                 yield from shell.parse(line, token)
         finally:
             channel.close()
@@ -245,7 +268,7 @@ class SshMachine:
         """Start a script that goes on until it is let go; returns when it has given its first answer."""
         token = secrets.token_hex(8)
         channel = self._exec(script, token, None)
-        lines = _lines(channel, clock.monotonic() + script.deadline, never)
+        lines = _lines(channel, script.deadline, never)
         signals = (signal for line in lines for signal in shell.parse(line, token))
         heard: list[str] = []
         for signal in signals:
@@ -260,13 +283,16 @@ class SshMachine:
         try:
             channel = self._transport.open_session(timeout=script.deadline)
             channel.exec_command(line)
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise LinkLost(f"the link broke: {error or type(error).__name__}") from None
+        # A script that fails early closes its end of the stream: what it printed says why, and is read next.
+        with contextlib.suppress(OSError):
+            channel.settimeout(script.deadline)
             _send(channel, text)
             while parcel and (block := parcel.read(BLOCK)):
                 _send(channel, block)
-            if parcel is not None or not script.holds:
+            if not script.holds:
                 channel.shutdown_write()
-        except (OSError, EOFError, paramiko.SSHException) as error:
-            raise LinkLost(f"the link broke: {error or type(error).__name__}") from None
         return channel
 
 
@@ -301,18 +327,17 @@ def _send(channel: paramiko.Channel, block: bytes) -> None:
     channel.sendall(memoryview(block))  # type: ignore[arg-type]  # bytes would be copied once per packet: quadratic
 
 
-def _lines(channel: paramiko.Channel, deadline: float, stop: Callable[[], bool]) -> Iterator[str]:
+def _lines(channel: paramiko.Channel, limit: float, stop: Callable[[], bool]) -> Iterator[str]:
     """Yield whole lines, decoded: a UTF-8 character may be cut by any packet, a line never is."""
     channel.settimeout(LOOK)
+    deadline = clock.monotonic() + limit
     rest = b""
-    while True:
+    while not stop():
+        if clock.monotonic() > deadline:
+            raise LinkLost(f"it had not come to an end after {limit:.0f} s")
         try:
             block = channel.recv(BLOCK)
         except TimeoutError:
-            if stop():
-                return
-            if clock.monotonic() > deadline:
-                raise LinkLost("no end was heard within its deadline") from None
             continue
         if not block:
             break

@@ -6,11 +6,11 @@ import getpass
 import json
 import socket
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import yaml
 
-from deploy import clock
+from deploy import clock, source
 from deploy.errors import ConfigError
 from deploy.recipe import facts, files
 from deploy.recipe.model import Release
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from deploy.config import Setup
+    from deploy.recipe.steps import Parcel
     from deploy.source import Templates, Tree
 
 
@@ -37,7 +38,11 @@ class Made:
 
 def who() -> str:
     """Return the operator as people know them: user@machine."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a uid without a name, as in many CI containers
+        user = "somebody"
+    return f"{user}@{socket.gethostname()}"
 
 
 def make(setup: Setup, tree: Tree, templates: Templates) -> Made:
@@ -72,7 +77,7 @@ def make(setup: Setup, tree: Tree, templates: Templates) -> Made:
         definitions=tuple(sorted(definitions.items())),
     )
     own = [
-        *(File(f"nginx/{conf}/{name}", content) for name, content in confs.items()),
+        *(File(f"nginx/{conf}/{name}", content, 0o600) for name, content in confs.items()),
         *(File(f"releases/{release.id}/{name}", content, 0o600) for name, content in stacks.items()),
         File(f"releases/{release.id}/definitions.json", files.labels(settings, definitions).encode(), 0o600),
         File(f"releases/{release.id}/.env", setup.dotenv, 0o600),
@@ -87,6 +92,12 @@ def replacing(made: Made, live: str) -> Made:
     return Made(release, (*made.own_files, record))
 
 
+def pack(tree: Tree, made: Made, parcel: Parcel) -> IO[bytes]:
+    """Make the bytes of a parcel. The nginx conf that a host uses already is never unpacked over itself."""
+    files_of = [file for file in made.own_files if parcel.conf or not file.name.startswith("nginx/")]
+    return source.pack(tree, parcel.source, files_of)
+
+
 def _ident(tree: Tree) -> str:
     """Ids sort by time and carry the git revision: 20261122-071955-1a2b3c4."""
     parts = [clock.utc_now().strftime("%Y%m%d-%H%M%S"), tree.revision, "dirty" if tree.dirty else ""]
@@ -96,7 +107,7 @@ def _ident(tree: Tree) -> str:
 def _compose(content: bytes, name: str) -> dict[str, Any]:
     try:
         data = yaml.load(content, Loader=_LOADER)  # noqa: S506  # safe: see there
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise ConfigError(f"templates/{name} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict) or not isinstance(data.get("services"), dict):
         raise ConfigError(f"templates/{name}: expected a compose file with `services:`")

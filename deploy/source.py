@@ -71,7 +71,7 @@ def read(folder: Path, *, ref: str = "", dirty: bool = False, templates: Templat
     """
     if not folder.is_dir():
         raise SourceError(f"deploy.source: {folder} is no folder")
-    in_git = _git(folder, "rev-parse", "--is-inside-work-tree").returncode == 0
+    in_git = _is_work_tree(folder)
     if ref and not in_git:
         raise SourceError(f"--ref={ref}: {folder} is no git work tree")
     if in_git and not dirty:
@@ -84,6 +84,14 @@ def read(folder: Path, *, ref: str = "", dirty: bool = False, templates: Templat
             leaves[name] = Leaf(executable=name.endswith(".sh"), link=None, content=templates.read(name))
     stamps = {path: leaf.stamp() for path, leaf in leaves.items()}
     return Tree(leaves, tree.origin, tree.revision, tree.dirty, tree.left_out, stamps)
+
+
+def _is_work_tree(folder: Path) -> bool:
+    """Git may be missing, or refuse a repository of dubious ownership: no reason to send what it would leave out."""
+    asked = _git(folder, "rev-parse", "--is-inside-work-tree")
+    if asked.returncode and any((each / ".git").exists() for each in (folder, *folder.parents)):
+        raise SourceError(f"git does not read {folder}: {asked.stderr.decode(errors='replace').strip()}")
+    return asked.returncode == 0
 
 
 def _git(folder: Path, *words: str) -> subprocess.CompletedProcess[bytes]:

@@ -165,7 +165,7 @@ def _opened(
     What a story raises becomes a message and an exit code. SIGTERM, as CI sends it, counts as Ctrl-C.
     """
     from deploy.console import Console
-    from deploy.errors import GreenroomError, Interrupted
+    from deploy.errors import Failed, GreenroomError, Interrupted
 
     console = Console(as_json=as_json, verbose=verbose)
     opened: list[Fleet] = []
@@ -179,6 +179,11 @@ def _opened(
     except KeyboardInterrupt:
         console.fail(Interrupted("stopped by the operator, before anything was touched or while it was put back"))
         sys.exit(Interrupted.exit_code)
+    except Exception as error:  # noqa: BLE001  # a traceback helps nobody at 3 a.m.; a run undoes itself before it gets here
+        console.fail(
+            Failed(f"unexpected {type(error).__name__}: {error}", mend="this is a fault of Greenroom: please report it")
+        )
+        sys.exit(Failed.exit_code)
     finally:
         for each in opened:
             each.close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 from deploy import clock
@@ -46,8 +48,8 @@ class Console:
             if self._json:
                 self._print(json.dumps({"at": round(self.elapsed, 3), **event.data()}, ensure_ascii=False))
             elif self._live:
-                self._live.show(event, self.elapsed)
-                if event.kind in {"note", "failed"}:
+                self._live.show(replace(event, text=self._redact(event.text)), self.elapsed)
+                if event.kind in {"note", "failed", "ended"}:
                     self._live.say(self._redact(_plain(event, self.elapsed)))
             elif event.kind != "line" or self._verbose:
                 self._print(_plain(event, self.elapsed))
@@ -72,17 +74,20 @@ class Console:
                 self._live = None
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print rows under columns, aligned; as a list of objects in JSON."""
+        """Print rows under columns, aligned; in JSON one object a row."""
         if self._json:
-            self._print(json.dumps([dict(zip(columns, row, strict=True)) for row in rows], ensure_ascii=False))
+            for row in rows:
+                self.data(dict(zip(columns, row, strict=True)))
             return
         widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
         for row in (columns, *rows):
             self._print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
     def say(self, text: str) -> None:
-        """Print a text for people; JSON has events instead."""
-        if not self._json:
+        """Print a text; in JSON as a note."""
+        if self._json:
+            self.data({"at": round(self.elapsed, 3), "kind": "note", "text": text})
+        else:
             self._print(text)
 
     def data(self, value: Any) -> None:
@@ -106,8 +111,12 @@ class Console:
         return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
     def _print(self, text: str) -> None:
-        self._out.write(f"{self._redact(text)}\n")
-        self._out.flush()
+        """Nobody may be listening any more (`inv deploy | head`): a deploy does not break off half-way for that."""
+        encoding = self._out.encoding or "utf-8"
+        line = f"{self._redact(text)}\n".encode(encoding, "replace").decode(encoding)
+        with contextlib.suppress(OSError):
+            self._out.write(line)
+            self._out.flush()
 
 
 def _plain(event: Event, elapsed: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -20,13 +21,16 @@ def redactor(env: Mapping[str, str]) -> Callable[[str], str]:
     """Return a function that hides the secrets of an env file in a text.
 
     Secret is what a name says (PASSWORD, SECRET_KEY, ...), the password inside any URL, and each long value that mixes
-    letters and digits. Each line of a value of several lines counts by itself: logs are read by line.
+    letters and digits. Each line of a value of several lines counts by itself: logs are read by line. So does each
+    secret as JSON writes it.
     """
     found: set[str] = set()
     for name, value in env.items():
         if _SECRET_NAME.search(name) or _looks_secret(value):
             found.update(value.splitlines())
         found.update(_passwords(value))
+    found |= {secret.replace("$$", "$") for secret in found}  # as compose reads it
+    found |= {json.dumps(secret, ensure_ascii=False)[1:-1] for secret in found}
     secrets = sorted((s for s in found if len(s) >= SHORTEST), key=len, reverse=True)
     if not secrets:
         return str

@@ -71,8 +71,20 @@ start() {
     colour_stack "$1" "$2" up -d --no-build
 }
 
-# settings_up SERVICE...: start these services of the settings stack, and no other.
+# settings_up SERVICE...: start these services of the settings stack, and no other, as this release has them. Of one that
+# changes compose stops the old container (SIGTERM, stop_grace_period: celery's warm shutdown) before it starts the new
+# one: beat is never doubled.
 settings_up() { settings up -d --no-deps --no-build "$@"; }
+
+# settings_down SERVICE...: services that the settings file no longer has, or not for this host.
+settings_down() {
+    for service; do
+        ids=$(docker ps -aq --filter "label=com.docker.compose.project=$SETTINGS" \
+            --filter "label=com.docker.compose.service=$service")
+        # shellcheck disable=SC2086  # the ids are hexadecimal words
+        [ -z "$ids" ] || { docker stop $ids && docker rm $ids; } >/dev/null || return
+    done
+}
 
 # settings_ready SECONDS SERVICE...: wait until they run, and are healthy where they have a rule for that.
 settings_ready() {
@@ -114,7 +126,7 @@ stack_broken() {
         # shellcheck disable=SC2086  # four words without spaces
         set -- "$1" $found
         [ "$2" = running ] && [ "$4" = 0 ] && continue
-        [ "$2" = created ] && continue
+        case "$2 $3 $4" in created* | "exited 0 0") continue ;; esac
         complain "container ${5#/} is $2, exit status $3, restarted $4 times"
         return 0
     done
@@ -129,21 +141,26 @@ stack_log() {
     return 0
 }
 
+# must_be_idle COLOUR: no plan may touch the colour that users are sent to, whatever it was when the plan was made.
+must_be_idle() {
+    [ "$(live_colour)" != "$1" ] && return
+    complain "$1 is live here: it is neither stopped nor started anew"
+    return 75
+}
+
 # stop COLOUR: as gently as its file asks (stop_signal, stop_grace_period), then away with its containers.
 stop() {
+    must_be_idle "$1" || return
     ids=$(of_stack "$PROJECT-$1")
     [ -n "$ids" ] || return 0
     # shellcheck disable=SC2086  # the ids are hexadecimal words
     docker stop $ids >/dev/null && docker rm $ids >/dev/null
 }
 
-# clear COLOUR: what is left of a colour that no user can reach; nothing to be gentle with.
+# clear_colour COLOUR: what is left of a colour that no user can reach; nothing to be gentle with.
 clear_colour() {
+    must_be_idle "$1" || return
     ids=$(of_stack "$PROJECT-$1")
     # shellcheck disable=SC2086  # the ids are hexadecimal words
     [ -z "$ids" ] || docker rm -f $ids >/dev/null
 }
-
-# refresh SERVICE...: the settings services that run the app's image get this release. Compose stops the old
-# container (SIGTERM, stop_grace_period: celery's warm shutdown) before it starts the new one: beat is never doubled.
-refresh() { settings up -d --no-deps --no-build "$@"; }

@@ -63,27 +63,28 @@ containers() {
     printf '%s\n' "$found" | while IFS= read -r line; do answer container "$line"; done
 }
 
-# Truth is what nginx serves. Only where nginx does not run is the switch itself the best that is known.
 look_at_switch() {
-    if [ -n "$(nginx_id)" ]; then
-        answer proxy_runs
-        if colour=$(in_nginx curl -sf -m 5 http://127.0.0.1:8002/); then
-            answer switch "$colour"
-            return
-        fi
-    fi
-    answer switch "$(switch_files "$BASE")"
+    [ -z "$(nginx_id)" ] || answer proxy_runs
+    answer switch "$({ cd "$BASE" 2>/dev/null || true; } && live_colour)"
 }
 
-switch_files() {
-    if [ -f "$1/switch/green" ]; then echo green; elif [ -f "$1/switch/blue" ]; then echo blue; else echo none; fi
+# Truth is what nginx serves. Only where nginx does not run, or has no door to ask, is the switch itself the best that
+# is known. In the app's directory.
+live_colour() {
+    colour=
+    [ -z "$(nginx_id)" ] || colour=$(in_nginx curl -sf -m 5 http://127.0.0.1:8002/ 2>/dev/null)
+    case $colour in
+        blue | green | none) echo "$colour" ;;
+        *) if [ -f switch/green ]; then echo green; elif [ -f switch/blue ]; then echo blue; else echo none; fi ;;
+    esac
 }
 
-# Bytes free where docker keeps its images, or where this login lives if docker's place may not be seen.
+# Bytes free where docker keeps its images, or where this login lives, whichever has less.
 look_at_disk() {
     place=$(docker info --format '{{.DockerRootDir}}')
     [ -d "$place" ] || place=.
-    answer disk_free "$(df -Pk "$place" | awk 'NR == 2 { printf "%.0f\n", $4 * 1024 }')"
+    answer disk_free "$(df -Pk "$place" . | awk 'NR > 1 && (least == "" || $4 + 0 < least) { least = $4 + 0 }
+        END { printf "%.0f\n", least * 1024 }')"
 }
 
 # manifest: one line a file of source/: kind (f file, x executable, l link), sha256, two spaces, ./path.

@@ -7,6 +7,7 @@
 # hold RUN LEASE HOLDER: take the lock or say who has it; keep it while a dot arrives every LEASE seconds.
 hold() {
     mkdir -p releases switch nginx
+    true >>lock || return # a special builtin's failed redirection would end dash without a word
     exec 9>>lock
     if ! flock -n 9; then
         answer held_by "$(cat holder 2>/dev/null)"
@@ -22,12 +23,13 @@ hold() {
 
 # fence RUN: go on only if RUN still holds the lock, and nothing of an earlier run is still at work here.
 fence() {
+    true >>fence || return
     exec 8>>fence
     if ! flock -n 8; then
         complain "a command of an earlier run is still at work here: ending it"
         leader=$(cat leader 2>/dev/null)
         [ -z "$leader" ] || kill -TERM "-$leader" 2>/dev/null
-        flock -w 60 8 || {
+        timeout 60 flock 8 || {
             complain "it did not end within 60 s (process group $leader)"
             return 75
         }

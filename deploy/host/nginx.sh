@@ -27,9 +27,9 @@ test_conf() {
     fi
 }
 
-# use_conf DIGEST: the configuration that nginx reads; a rename, so that there always is one. Reloads only on a change.
+# use_conf DIGEST: the configuration that nginx reads; a rename, so that there always is one. It reloads even if the link
+# is there already: who moved it may have died before the reload.
 use_conf() {
-    [ "$(readlink nginx/live 2>/dev/null)" != "$1" ] || return 0
     ln -sfn "$1" nginx/live.new && mv -Tf nginx/live.new nginx/live || return
     [ -z "$(nginx_id)" ] || in_nginx nginx -s reload -c /etc/nginx/greenroom/live/nginx.conf
 }
@@ -55,6 +55,7 @@ gate_look() {
             i=$((i + 1))
         done
         exit 1' sh "$HEALTH_HOST" "http://127.0.0.1:$(door "$1")$HEALTH_PATH" && return 0
+    [ -n "$(nginx_id)" ] || sleep 0.5
     stack_broken "$PROJECT-$1" && return 2
     return 1
 }
@@ -63,8 +64,8 @@ gate_look() {
 # of the two ends, and the effective change is one system call.
 switch() {
     case $1 in
-        blue) : >switch/blue && rm -f switch/green ;;
-        green) : >switch/green && rm -f switch/blue ;;
+        blue) true >switch/blue && rm -f switch/green ;;
+        green) true >switch/green && rm -f switch/blue ;;
         none) rm -f switch/blue switch/green ;;
     esac
 }
@@ -100,14 +101,18 @@ watch_colour() {
 
 # connections COLOUR: how many connections nginx holds to a colour or is opening, from its own socket tables (states 01
 # and 02: established, SYN sent).
+# Not to be able to look is not to see nothing: then it answers 1, and says no number.
 connections() {
     patterns=
     for id in $(of_stack "$PROJECT-$1"); do
-        for ip in $(docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' "$id"); do
+        ips=$(docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' "$id") || return 1
+        for ip in $ips; do
             patterns="$patterns $(echo "$ip" | awk -F. '{ printf "%02X%02X%02X%02X", $4, $3, $2, $1 }')"
         done
     done
-    in_nginx cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v patterns="$patterns" '
+    tables=$(in_nginx cat /proc/net/tcp /proc/net/tcp6 2>/dev/null)
+    [ -n "$tables" ] || return 1
+    printf '%s\n' "$tables" | awk -v patterns="$patterns" '
         BEGIN { count = split(patterns, wanted, " ") }
         $4 == "01" || $4 == "02" { split($3, remote, ":"); for (i = 1; i <= count; i++)
             if (substr(remote[1], length(remote[1]) - 7) == wanted[i]) found++ }
@@ -120,11 +125,16 @@ drain() {
     [ -n "$(of_stack "$PROJECT-$1")" ] || return 0
     [ -n "$(nginx_id)" ] || return 0
     sleep 1
-    until_deadline "$2" drained "$1" || complain "$(connections "$1") connections to $1 were still open after $2 s, and are cut"
-    return 0
+    until_deadline "$2" drained "$1" && return 0
+    if open=$(connections "$1"); then
+        complain "$open connections to $1 were still open after $2 s, and are cut"
+    else
+        complain "nginx's connections to $1 could not be counted within $2 s; any that are open are cut"
+    fi
 }
 drained() {
-    [ "$(connections "$1")" = 0 ] || { sleep 0.5; return 1; }
+    nothing_open "$1" || { sleep 0.5; return 1; }
     sleep 0.5
-    [ "$(connections "$1")" = 0 ]
+    nothing_open "$1"
 }
+nothing_open() { open=$(connections "$1") && [ "$open" = 0 ]; }

@@ -84,6 +84,15 @@ def refresh(services: Iterable[str]) -> Step:
     return Step(
         "hand the workers the new release",
         "they run the app's image; each is warmly shut down before its successor starts",
-        shell.command("refresh", *services),
+        shell.command("settings_up", *services),
         deadline=1200,
+    )
+
+
+def settings_down(services: Iterable[str]) -> Step:
+    return Step(
+        "remove services that left the file",
+        "they would run old code for ever",
+        shell.command("settings_down", *services),
+        deadline=600,
     )

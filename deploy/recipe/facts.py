@@ -42,7 +42,7 @@ def probe() -> Command:
     return shell.command("probe")
 
 
-def examine(*ports: int) -> Command:
+def examine(*ports: str) -> Command:
     return shell.command("examine", *ports)
 
 

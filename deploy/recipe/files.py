@@ -71,7 +71,13 @@ def send(release: Release, stamps: Mapping[str, str], facts: Facts) -> tuple[Ste
     )
     return (
         *steps,
-        Step("receive files", because, shell.command("receive"), deadline=1800, parcel=Parcel(release.id, wanted)),
+        Step(
+            "receive files",
+            because,
+            shell.command("receive"),
+            deadline=1800,
+            parcel=Parcel(release.id, wanted, conf=facts.conf != release.conf),
+        ),
     )
 
 

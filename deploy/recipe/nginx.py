@@ -10,7 +10,8 @@ from deploy.recipe.steps import Step
 if TYPE_CHECKING:
     from deploy.recipe.model import App, Colour
 
-DOORS = (8000, 8001, 8002)
+PORTS = {"HTTP_PORT": 80, "BLUE_PORT": 8000, "GREEN_PORT": 8001}
+"""What the templates' nginx publishes on a host, by the variable of the env file that may say otherwise."""
 
 
 def test_conf(digest: str) -> Step:

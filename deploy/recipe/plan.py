@@ -31,14 +31,15 @@ def plan_deploy(app: App, host: Host, facts: Facts, release: Release, stamps: Ma
     """Decide what a host will go through to get from what it serves to `release`. The `leader` migrates, for all."""
     idle = idle_colour(facts)
     missing, changed = infrastructure(app, host, facts, release)
+    left, misplaced = strays(app, host, facts, release)
     return Plan(
         note=describe(app, facts),
         live=live_release(app, facts),
         steps=_flow_of_colours(app, host, facts, release, "deploy")
         | {
             Phase.PREPARE: (
-                *_clear(app, facts, idle),
                 *files.send(release, stamps, facts),
+                *_clear(app, facts, idle),
                 docker.ensure_network(app),
                 docker.ensure_volumes(app),
                 docker.validate(app, idle),
@@ -52,8 +53,11 @@ def plan_deploy(app: App, host: Host, facts: Facts, release: Release, stamps: Ma
                 files.forget([release.id], "it never stayed live"),
             ),
         },
-        asks=tuple(f"{name} of {app.settings_stack} will be recreated: its definition changed" for name in changed),
-        refusals=fitness(facts),
+        asks=(
+            *(f"{name} of {app.settings_stack} will be recreated: its definition changed" for name in changed),
+            *(f"{name} of {app.settings_stack} will be removed: {app.settings_file} has it no more" for name in left),
+        ),
+        refusals=(*fitness(facts), *misplaced),
         variables=variables(app, release_id=release.id, compose=facts.compose),
     )
 
@@ -78,7 +82,8 @@ def plan_rollback(app: App, host: Host, facts: Facts, release: Release) -> Plan:
 def _flow_of_colours(app: App, host: Host, facts: Facts, release: Release, verb: str) -> dict[Phase, tuple[Step, ...]]:
     """From start to finish: what a deploy and a rollback share."""
     live, idle = facts.switch, idle_colour(facts)
-    workers = [name for name in app.workers if belongs(app, host, name)]
+    workers = workers_of(app, host, release)
+    left, _ = strays(app, host, facts, release) if verb == "deploy" else ((), ())
     old_releases, old_confs = prunable(app, facts, release)
     return {
         Phase.START: (docker.start(app, idle), nginx.gate(app, idle)),
@@ -94,8 +99,9 @@ def _flow_of_colours(app: App, host: Host, facts: Facts, release: Release, verb:
         ),
         Phase.SETTLE: (nginx.watch(app, idle),) if app.settle else (),
         Phase.FINISH: (
-            *((nginx.drain(app, live), docker.stop(live, "nobody is sent to it any more")) if live else ()),
             *((docker.refresh(workers),) if workers else ()),
+            *((docker.settings_down(left),) if left else ()),
+            *((nginx.drain(app, live), docker.stop(live, "nobody is sent to it any more")) if live else ()),
             files.record(verb, release, live_release(app, facts), "done"),
             *((files.forget(old_releases, f"the last {app.keep} are kept"),) if old_releases else ()),
             *((files.forget_confs(old_confs),) if old_confs else ()),
@@ -170,6 +176,29 @@ def infrastructure(app: App, host: Host, facts: Facts, release: Release) -> tupl
     return tuple(missing), tuple(changed)
 
 
+def workers_of(app: App, host: Host, release: Release) -> tuple[str, ...]:
+    """Return the workers of this host that the release's own settings file has: an older one may lack some."""
+    known = dict(release.definitions)
+    return tuple(name for name in app.workers if name in known and belongs(app, host, name))
+
+
+def strays(app: App, host: Host, facts: Facts, release: Release) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the settings services that run here and left the file, and what is to be said of misplaced singletons.
+
+    A second beat sends every task twice, a second database splits the data: that is for a human to mend.
+    """
+    known = dict(release.definitions)
+    running = [c for c in facts.of(app.settings_stack) if c.runs]
+    left = tuple(sorted({c.service for c in running if c.service not in known}))
+    misplaced = tuple(
+        f"{c.service} runs here and belongs to {app.hosts[0]} alone (deploy.singletons): "
+        f"move what it holds, then say on this host: docker rm -f {c.id}"
+        for c in running
+        if c.service in known and not belongs(app, host, c.service)
+    )
+    return left, misplaced
+
+
 def live_release(app: App, facts: Facts) -> str:
     """Return the id of the release that the live colour runs, by its image's tag; '' when nobody is live."""
     if facts.switch is None:
@@ -185,13 +214,16 @@ def is_unchanged(app: App, host: Host, facts: Facts, release: Release) -> bool:
         return False
     missing, changed = infrastructure(app, host, facts, release)
     leftovers = facts.of(app.stack(idle_colour(facts)))
-    workers = [name for name in app.workers if belongs(app, host, name)]
+    workers = workers_of(app, host, release)
     stray_workers = [
         name
         for name in workers
         if [c.image for c in facts.of(app.settings_stack, name) if c.runs] != [app.image(live.id)]
     ]
-    return not (missing or changed or leftovers or stray_workers) and facts.conf == release.conf
+    return (
+        not (missing or changed or leftovers or stray_workers or any(strays(app, host, facts, release)))
+        and facts.conf == release.conf
+    )
 
 
 def prunable(app: App, facts: Facts, release: Release) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -249,14 +281,23 @@ def describe(app: App, facts: Facts) -> str:
 
 
 def rollback_target(app: App, facts: Mapping[Host, Facts]) -> str:
-    """Return the release before the live one: the one it replaced when it was deployed. '' when there is none.
+    """Return the release before the live one, '' when there is none.
 
-    On a split fleet, the release before the newest live one.
+    That is the one it replaced when it was made, or the one before that, until there is one that every host can start.
+    On a split fleet: before the newest live one.
     """
-    live = [(f, live_release(app, f)) for f in facts.values()]
-    newest = max((ident for _, ident in live), default="")
-    for each, ident in live:
-        stored = each.stored(ident)
-        if ident == newest and stored and stored.record:
-            return stored.record.replaces
+    stored = {r.id: r.record for each in facts.values() for r in each.releases if r.record}
+    target = max((live_release(app, each) for each in facts.values()), default="")
+    seen: set[str] = set()
+    while (record := stored.get(target)) and target not in seen:
+        seen.add(target)
+        target = record.replaces
+        if all(can_start(each, target) for each in facts.values()):
+            return target
     return ""
+
+
+def can_start(facts: Facts, release_id: str) -> bool:
+    """Say whether a host has all that it takes to start a release without building it."""
+    stored = facts.stored(release_id)
+    return stored is not None and stored.record is not None and stored.has_image

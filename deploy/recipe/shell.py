@@ -88,7 +88,8 @@ class Script:
         lines = [library, "set -u", f"TOKEN={token}"]
         lines += [f"{name}={shlex.quote(value)}" for name, value in self.variables]
         if self.run or self.holds:
-            lines.append('mkdir -p "$BASE" && cd "$BASE" || exit')
+            # nginx's workers look into what is made here: a login's own umask must not hide it from them.
+            lines.append('umask 022; mkdir -p "$BASE" && cd "$BASE" && BASE=$PWD || exit')
         if self.run:
             lines.append(f"step {FENCE} fence {shlex.quote(self.run)}")
         # Only a few words read what follows the script on the standard input; anything else would eat it.

@@ -30,10 +30,11 @@ BEFORE_FINISH = (Phase.PREPARE, Phase.MIGRATE, Phase.START, Phase.FLIP, Phase.SE
 
 @dataclass(frozen=True)
 class Parcel:
-    """What a host lacks: the files of a release, and these paths of the source."""
+    """What a host lacks: the files of a release, with or without its nginx conf, and these paths of the source."""
 
     release: str
     source: frozenset[str] = frozenset()
+    conf: bool = True
 
     def __str__(self) -> str:
         return f"{len(self.source)} source files and release {self.release}"

@@ -11,6 +11,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
+import pytest
 from conftest import assert_nothing_lost
 
 import testbed
@@ -294,6 +295,8 @@ HOME_THAT_KILLS = (
 
 
 def test_ten_deploys_in_a_row_lose_nothing_and_leave_only_what_keep_says(one: Stage) -> None:
+    if one.targets[0].kind != "trixie":
+        pytest.skip("minutes of the same: told once, on the newer engine")
     with one.users() as load:
         for _ in range(10):
             one.deploy("--settle=0")

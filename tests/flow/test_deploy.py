@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from world import LOOKS
 
+from deploy.console import Console
+from deploy.console.events import Event
 from deploy.errors import Failed, GreenroomError, NeedsHuman, Refused
 
 HOSTS = pytest.mark.parametrize("hosts", [1, 3])
@@ -137,7 +140,7 @@ def test_any_failure_before_finish_is_undone_everywhere(operator_of: Any, hosts:
     operator.assert_whole()
 
 
-@pytest.mark.parametrize("word", ["drain", "stop", "refresh", "record"])
+@pytest.mark.parametrize("word", ["drain", "stop", "settings_up", "record"])
 def test_a_failure_in_finish_leaves_the_new_release_live_and_the_next_deploy_heals(operator_of: Any, word: str) -> None:
     operator = operator_of(3)
     operator.deploy()
@@ -276,7 +279,7 @@ def test_a_changed_definition_asks_and_is_refused_without_a_yes(operator_of: Any
     before = len(operator.world.writes())
     templates = operator.folder / "templates"
     templates.mkdir()
-    from deploy.source import Templates  # noqa: PLC0415
+    from deploy.source import Templates
 
     settings = Templates(templates).read("setting_prod.yml").replace(b"redis:8", b"redis:8.2")
     (templates / "setting_prod.yml").write_bytes(settings)
@@ -290,6 +293,63 @@ def test_a_changed_definition_asks_and_is_refused_without_a_yes(operator_of: Any
     assert box.of("app-setting-prod", "postgres")[0].id == postgres
 
 
+def test_a_singleton_on_a_host_that_is_not_the_first_is_refused(operator_of: Any) -> None:
+    operator = operator_of(3)
+    operator.deploy()
+    first, second, _ = operator.world.boxes.values()
+    (beat,) = first.of("app-setting-prod", "celery-beat")
+    second.containers.append(beat)
+    operator.write("2")
+    before = len(operator.world.writes())
+    with pytest.raises(GreenroomError, match="web2: celery-beat runs here and belongs to web1 alone") as caught:
+        operator.deploy()
+    assert caught.value.exit_code == 2
+    assert len(operator.world.writes()) == before
+
+
+def test_a_service_that_left_the_settings_file_is_asked_about_and_removed(operator_of: Any) -> None:
+    operator = operator_of(1)
+    operator.deploy()
+    (box,) = operator.world.boxes.values()
+    box.containers.append(replace(box.of("app-setting-prod", "celery")[0], service="old-worker"))
+    operator.write("2")
+    with pytest.raises(Refused, match="old-worker of app-setting-prod will be removed"):
+        operator.deploy()
+    operator.deploy(yes=True)
+    operator.assert_whole()
+
+
+def test_whatever_goes_wrong_on_our_side_is_undone_like_a_failure(operator_of: Any, monkeypatch: Any) -> None:
+    operator = operator_of(3)
+    operator.deploy()
+    (before,) = set(operator.live())
+    operator.write("2")
+    show = Console.emit
+
+    def stumble(console: Console, event: Event) -> None:
+        if (event.kind, event.phase) == ("phase", "settle"):
+            raise RuntimeError("a fault of ours")
+        show(console, event)
+
+    monkeypatch.setattr(Console, "emit", stumble)
+    with pytest.raises(Failed, match="a fault of ours"):
+        operator.deploy()
+    assert set(operator.live()) == {before}
+    operator.assert_whole()
+
+
+def test_a_rollback_skips_a_release_that_not_every_host_has(operator_of: Any) -> None:
+    operator = operator_of(3)
+    operator.deploy()
+    (first,) = set(operator.live())
+    operator.write("2")
+    operator.deploy(hosts="web1")
+    operator.write("3")
+    operator.deploy()
+    operator.rollback()
+    assert set(operator.live()) == {first}
+
+
 def test_a_second_operator_is_told_who_deploys(operator_of: Any) -> None:
     operator = operator_of(3)
     operator.deploy()
@@ -297,7 +357,7 @@ def test_a_second_operator_is_told_who_deploys(operator_of: Any) -> None:
     box.run, box.holder = "other", '{"who": "ann@laptop", "doing": "deploy r9", "since": "2026-11-22 10:00:00 UTC"}'
     operator.write("2")
     before = len(operator.world.writes())
-    with pytest.raises(GreenroomError, match="web3: ann@laptop is at work here since .*: deploy r9") as caught:
+    with pytest.raises(GreenroomError, match=r"web3: ann@laptop is at work here since .*: deploy r9") as caught:
         operator.deploy()
     assert caught.value.exit_code == 2
     assert len(operator.world.writes()) == before
@@ -355,6 +415,6 @@ def test_no_secret_is_ever_printed_or_put_into_a_command(operator_of: Any) -> No
 
 
 def test_the_looks_of_the_world_are_those_of_the_library() -> None:
-    from deploy.host import library  # noqa: PLC0415
+    from deploy.host import library
 
     assert all(f"{word}()" in library() for word in LOOKS)

@@ -31,8 +31,8 @@ class Died(BaseException):
     """The operator is gone: nothing of theirs runs any more, no undo either."""
 
 
-class Impossible(AssertionError):
-    """The plan did what must never be done."""
+class Impossible(BaseException):
+    """The plan did what must never be done. No `except Exception` may take it for a failure of a host."""
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Container:
 
 @dataclass
 class Box:
-    """One host. `sick` holds image tags that never become healthy here; `refuse` words that fail here, and how often."""
+    """One host. `sick` holds images that never become healthy here; `refuse` words that fail here, and how often."""
 
     name: str
     containers: list[Container] = field(default_factory=list)
@@ -255,21 +255,7 @@ class _Words:
             self.answer("lacks", tool)
         self.answer("docker", "26.1.5")
         self.answer("compose", "docker compose")
-        for c in box.containers:
-            health = "healthy" if c.healthy else "unhealthy"
-            self.answer(
-                "container",
-                c.id,
-                c.stack,
-                c.service,
-                c.image,
-                "running",
-                health,
-                0,
-                "2026-11-22T10:00:00Z",
-                c.definition,
-                "False",
-            )
+        self._answer_containers()
         for image in sorted(box.images):
             self.answer("image", image)
         if self.nginx_runs():
@@ -290,6 +276,14 @@ class _Words:
         else:
             for path, stamp in sorted(box.source.items()):
                 self.answer("file", f"{stamp}  ./{path}")
+
+    def _answer_containers(self) -> None:
+        for c in self.box.containers:
+            health = "healthy" if c.healthy else "unhealthy"
+            since = "2026-11-22T10:00:00Z"
+            self.answer(
+                "container", c.id, c.stack, c.service, c.image, "running", health, 0, since, c.definition, "False"
+            )
 
     def do_probe(self) -> None:
         for colour in OTHER:
@@ -411,8 +405,9 @@ class _Words:
             if not self.box.of(self.settings, service):
                 raise Impossible(f"{service} was never started")
 
-    def do_refresh(self, *services: str) -> None:
-        self.do_settings_up(*services)
+    def do_settings_down(self, *services: str) -> None:
+        gone = {(self.settings, service) for service in services}
+        self.box.containers = [c for c in self.box.containers if (c.stack, c.service) not in gone]
 
     def _need_image(self, colour: str) -> None:
         self.need_files()

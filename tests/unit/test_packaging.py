@@ -37,7 +37,9 @@ def test_the_wheel_carries_no_test_and_no_test_bed(wheel: set[str]) -> None:
 
 def test_the_console_script_offers_the_same_tasks_as_inv() -> None:
     script = "from deploy.tasks import main; main()"
-    said = subprocess.run([sys.executable, "-c", script, "--list"], cwd=ROOT, capture_output=True, text=True, check=True)
+    said = subprocess.run(
+        [sys.executable, "-c", script, "--list"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     for verb in ("check", "deploy", "history", "plan", "rollback", "status"):
         assert f"\n  {verb} " in said.stdout
 

@@ -1,0 +1,351 @@
+"""Build, start, look and stop: what docker and compose are asked, and what is made of their answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from rig import NGINX_PS
+
+from deploy.recipe import shell
+
+if TYPE_CHECKING:
+    from rig import Rig
+
+SETTINGS_PS = "--filter label=com.docker.compose.project=app-setting-prod --filter label=com.docker.compose.service"
+OF_BLUE = "ps -aq --filter label=com.docker.compose.project=app-blue"
+
+
+def colour_call(words: str, colour: str = "blue", file: str = "colour.yml") -> str:
+    return f"compose -p app-{colour} --project-directory . --env-file releases/r1/.env -f releases/r1/{file} {words}"
+
+
+def settings_call(words: str) -> str:
+    return (
+        "compose -p app-setting-prod --project-directory . --env-file releases/r1/.env"
+        f" -f releases/r1/setting_prod.yml -f releases/r1/definitions.json {words}"
+    )
+
+
+def idle(rig: Rig) -> None:
+    """Let nobody be live: nginx does not run, and the switch says nothing."""
+    rig.docker(NGINX_PS)
+
+
+# --- compose ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compose", ["docker compose", "docker-compose"])
+def test_both_composes_are_called_alike(rig: Rig, compose: str) -> None:
+    program, *first = compose.split()
+    rig.announce(program, " ".join([*first, colour_call("config -q").removeprefix("compose ")]))
+    rig.announce(program, " ".join([*first, settings_call("config -q").removeprefix("compose ")]))
+    assert rig.run(shell.command("validate", "blue", "colour.yml"), COMPOSE=compose).finished
+    assert len(rig.calls) == 2
+
+
+def test_compose_is_told_of_the_release_and_of_nothing_else(rig: Rig) -> None:
+    """COMPOSE_PROJECT_NAME would win over -p inside the file; COMPOSE_FILE over -f."""
+    rig.docker(
+        colour_call("up -d --no-build", "green"),
+        does="""for name in PROJECT RELEASE IMAGE NETWORK ENV_FILE COLOUR; do eval "echo $name=\\$GREENROOM_$name"; done
+        echo "left:${COMPOSE_PROJECT_NAME-}${COMPOSE_FILE-}${COMPOSE_PROFILES-}" """,
+    )
+    rig.colour_runs("green")
+    idle(rig)
+    outcome = rig.run(
+        shell.command("eval", "export COMPOSE_PROJECT_NAME=x COMPOSE_FILE=y COMPOSE_PROFILES=z"),
+        shell.command("start", "green", "colour.yml"),
+    )
+    assert outcome.lines == [
+        "PROJECT=app", "RELEASE=r1", "IMAGE=app:r1", "NETWORK=settings", "ENV_FILE=releases/r1/.env", "COLOUR=green",
+        "left:",
+    ]  # fmt: skip
+
+
+def test_compose_works_in_the_app_s_directory_and_reads_no_input(rig: Rig) -> None:
+    rig.docker(colour_call("config -q"), does="pwd; cat")
+    rig.docker(settings_call("config -q"))
+    outcome = rig.run(shell.command("validate", "blue", "colour.yml"), payload=b"not for compose\n")
+    assert outcome.lines == [str(rig.base.resolve())]
+
+
+@pytest.mark.parametrize("broken", ["colour", "settings"])
+def test_either_compose_file_that_cannot_be_read_fails_the_validation(rig: Rig, broken: str) -> None:
+    rig.docker(colour_call("config -q"), status=15 if broken == "colour" else 0)
+    rig.docker(settings_call("config -q"), status=15 if broken == "settings" else 0)
+    assert rig.run(shell.command("validate", "blue", "colour.yml")).ends == {0: 15}
+
+
+def test_a_network_that_is_there_is_left_alone(rig: Rig) -> None:
+    rig.docker("network inspect settings", "[]\n")
+    assert rig.run(shell.command("ensure_network", "settings")).signals[1:2] == (shell.End(0, 0),)
+
+
+def test_a_network_that_is_missing_is_made(rig: Rig) -> None:
+    rig.docker("network inspect settings", status=1)
+    rig.docker("network create settings", "id\n")
+    assert rig.run(shell.command("ensure_network", "settings")).finished
+    assert rig.said[-1] == "docker network create settings"
+
+
+def test_every_volume_is_made_and_a_failure_is_not_swallowed(rig: Rig) -> None:
+    rig.docker("volume create app-static", "app-static\n")
+    rig.docker("volume create app-media", "app-media\n", status=[0, 1])
+    command = shell.command("ensure_volumes", "app-media", "app-static")
+    assert rig.run(command).finished
+    assert rig.said == ["docker volume create app-media", "docker volume create app-static"]
+    assert rig.run(command).ends == {0: 1}
+
+
+def test_no_volumes_are_no_work(rig: Rig) -> None:
+    assert rig.run(shell.command("ensure_volumes")).finished
+
+
+# --- build, migrate, start -------------------------------------------------------------------------------------
+
+
+def build(rig: Rig) -> tuple[int, str]:
+    outcome = rig.run(shell.command("build", "blue", "colour.yml", "web"))
+    return outcome.ends[0], outcome.text
+
+
+def test_an_image_that_is_here_is_not_built_again(rig: Rig) -> None:
+    rig.docker("image inspect app:r1")
+    assert build(rig) == (0, "")
+    assert len(rig.calls) == 1
+
+
+def test_an_image_is_built_by_compose_and_seen_afterwards(rig: Rig) -> None:
+    rig.docker("image inspect app:r1", status=[1, 0])
+    rig.docker(colour_call("build web"), "Step 1/9\n")
+    assert build(rig) == (0, "Step 1/9")
+
+
+def test_a_build_that_fails_fails_the_step_with_its_output(rig: Rig) -> None:
+    rig.docker("image inspect app:r1", status=1)
+    rig.docker(colour_call("build web"), "no space left\n", status=17)
+    assert build(rig) == (17, "no space left")
+
+
+def test_a_build_that_makes_another_image_is_told_the_line_that_it_lacks(rig: Rig) -> None:
+    rig.docker("image inspect app:r1", status=1)
+    rig.docker(colour_call("build web"))
+    status, said = build(rig)
+    assert status == 1
+    assert "made no image app:r1" in said
+    assert said.endswith("give the service web in colour.yml the line  image: ${GREENROOM_IMAGE}")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("python", "manage.py", "migrate"),
+        ("sh", "-c", "echo \"two words\" '$HOME' `id`; exit 3"),
+        ("a  b", "", "*", "--"),
+    ],
+)
+def test_a_migration_gets_its_words_unharmed(rig: Rig, words: tuple[str, ...]) -> None:
+    rig.docker(colour_call("run --rm --no-deps -T web *"), "migrated\n", status=3)
+    outcome = rig.run(shell.command("migrate", "blue", "colour.yml", "web", *words))
+    (call,) = rig.calls
+    assert tuple(call[call.index("web") + 1 :]) == words
+    assert (outcome.ends, outcome.lines) == ({0: 3}, ["migrated"])
+
+
+def test_a_colour_is_started_from_nothing(rig: Rig) -> None:
+    idle(rig)
+    rig.docker(OF_BLUE, "aaa\nbbb\n")
+    rig.docker("rm -f aaa bbb", "aaa\nbbb\n")
+    rig.docker(colour_call("up -d --no-build"))
+    assert rig.run(shell.command("start", "blue", "colour.yml")).finished
+    assert rig.said[1:] == [f"docker {OF_BLUE}", "docker rm -f aaa bbb", f"docker {colour_call('up -d --no-build')}"]
+
+
+def test_what_cannot_be_cleared_away_is_not_started_upon(rig: Rig) -> None:
+    idle(rig)
+    rig.docker(OF_BLUE, "aaa\n")
+    rig.docker("rm -f aaa", status=1)
+    assert rig.run(shell.command("start", "blue", "colour.yml")).ends == {0: 1}
+
+
+def test_a_colour_that_is_not_there_needs_no_clearing(rig: Rig) -> None:
+    idle(rig)
+    rig.docker(OF_BLUE)
+    rig.docker(colour_call("up -d --no-build"), status=4)
+    assert rig.run(shell.command("start", "blue", "colour.yml")).ends == {0: 4}
+
+
+# --- stop ------------------------------------------------------------------------------------------------------
+
+
+def test_a_colour_is_stopped_gently_and_then_removed(rig: Rig) -> None:
+    idle(rig)
+    rig.docker(OF_BLUE, "aaa\nbbb\n")
+    rig.docker("stop aaa bbb", "aaa\nbbb\n")
+    rig.docker("rm aaa bbb", "aaa\nbbb\n")
+    outcome = rig.run(shell.command("stop", "blue"))
+    assert outcome.finished
+    assert outcome.lines == []
+    assert rig.said[2:] == ["docker stop aaa bbb", "docker rm aaa bbb"]
+
+
+def test_stopping_what_is_not_there_is_no_work(rig: Rig) -> None:
+    idle(rig)
+    rig.docker(OF_BLUE)
+    assert rig.run(shell.command("stop", "blue")).finished
+
+
+def test_what_did_not_stop_is_not_removed(rig: Rig) -> None:
+    idle(rig)
+    rig.docker(OF_BLUE, "aaa\n")
+    rig.docker("stop aaa", status=1)
+    assert rig.run(shell.command("stop", "blue")).ends == {0: 1}
+
+
+@pytest.mark.parametrize("words", [("stop", "blue"), ("start", "blue", "colour.yml")], ids=["stop", "start"])
+@pytest.mark.parametrize("nginx", [True, False], ids=["says-nginx", "says-the-switch"])
+def test_the_colour_that_users_are_sent_to_is_never_touched(rig: Rig, words: tuple[str, ...], nginx: bool) -> None:
+    """Whatever the plan believed when it was made."""
+    rig.rooms()
+    (rig.base / "switch" / ("green" if nginx else "blue")).touch()
+    if nginx:
+        rig.nginx_runs()
+        rig.program("curl", "echo blue", inside=True)
+    else:
+        rig.docker(NGINX_PS)
+    outcome = rig.run(shell.command(*words))
+    assert outcome.ends == {0: 75}
+    assert outcome.lines == ["blue is live here: it is neither stopped nor started anew"]
+
+
+# --- the settings stack ----------------------------------------------------------------------------------------
+
+
+def test_only_the_named_services_of_the_settings_stack_are_touched(rig: Rig) -> None:
+    rig.docker(settings_call("up -d --no-deps --no-build celery celery-beat"))
+    assert rig.run(shell.command("settings_up", "celery", "celery-beat")).finished
+    assert len(rig.calls) == 1
+
+
+def test_services_that_left_the_file_are_stopped_gently_and_removed(rig: Rig) -> None:
+    rig.docker(f"ps -aq {SETTINGS_PS}=flower", "f1\nf2\n")
+    rig.docker(f"ps -aq {SETTINGS_PS}=gone")
+    rig.docker("stop f1 f2", "f1\nf2\n")
+    rig.docker("rm f1 f2", "f1\nf2\n")
+    outcome = rig.run(shell.command("settings_down", "gone", "flower"))
+    assert outcome.finished
+    assert outcome.lines == []
+    assert rig.said[-2:] == ["docker stop f1 f2", "docker rm f1 f2"]
+
+
+def test_a_service_that_does_not_stop_fails_the_step_and_is_not_removed(rig: Rig) -> None:
+    rig.docker(f"ps -aq {SETTINGS_PS}=flower", "f1\n")
+    rig.docker("stop f1", status=1)
+    assert rig.run(shell.command("settings_down", "flower", "next")).ends == {0: 1}
+
+
+def states(rig: Rig, service: str, *says: str) -> None:
+    rig.docker(
+        f"ps -a {SETTINGS_PS}={service} --format {{{{.Status}}}}", [f"{text}\n" if text else "" for text in says]
+    )
+    rig.docker(f"ps -aq {SETTINGS_PS}={service}", f"{service}1\n")
+    rig.docker(f"logs --tail 20 {service}1", f"log of {service}\n")
+
+
+def ready(rig: Rig, *services: str, seconds: int = 30) -> tuple[int, list[str]]:
+    rig.short_sleeps()
+    outcome = rig.run(shell.command("settings_ready", seconds, *services))
+    return outcome.ends[0], outcome.lines
+
+
+@pytest.mark.parametrize("state", ["Up 3 minutes (healthy)", "Up Less than a second", "Up 2 days"])
+def test_a_service_that_is_up_is_ready(rig: Rig, state: str) -> None:
+    states(rig, "redis", state)
+    assert ready(rig, "redis") == (0, [])
+
+
+def test_a_service_that_is_starting_is_waited_for(rig: Rig) -> None:
+    states(
+        rig, "redis", "", "Up 1 second (health: starting)", "Up 2 seconds (health: starting)", "Up 3 seconds (healthy)"
+    )
+    assert ready(rig, "redis") == (0, [])
+    assert len(rig.calls) == 4
+
+
+@pytest.mark.parametrize(
+    "state", ["Up 1 minute (unhealthy)", "Exited (1) 2 seconds ago", "Restarting (1) 1 second ago", "Created", "Dead"]
+)
+def test_a_service_that_will_not_get_there_fails_at_once_with_its_log(rig: Rig, state: str) -> None:
+    states(rig, "redis", state)
+    assert ready(rig, "redis") == (1, [f"redis of app-setting-prod is {state}", "log of redis"])
+
+
+def test_a_service_that_takes_too_long_fails_at_its_limit(rig: Rig) -> None:
+    states(rig, "redis", "Up 1 second (health: starting)")
+    status, lines = ready(rig, "redis", seconds=0)
+    assert status == 1
+    assert lines[0] == "redis of app-setting-prod is Up 1 second (health: starting)"
+
+
+def test_every_service_must_be_ready_each_with_the_whole_limit(rig: Rig) -> None:
+    states(rig, "redis", "Up 3 minutes (healthy)")
+    states(rig, "postgres", "Up 1 minute (unhealthy)")
+    status, lines = ready(rig, "redis", "postgres")
+    assert status == 1
+    assert lines[0] == "postgres of app-setting-prod is Up 1 minute (unhealthy)"
+
+
+def test_of_several_containers_of_a_service_the_newest_counts(rig: Rig) -> None:
+    states(rig, "redis", "Up 3 minutes (healthy)\nExited (0) 2 hours ago")
+    assert ready(rig, "redis") == (0, [])
+
+
+# --- broken stacks ---------------------------------------------------------------------------------------------
+
+
+def broken(rig: Rig) -> tuple[bool, str]:
+    outcome = rig.run(shell.command("stack_broken", "app-blue"))
+    return outcome.ends[0] == 0, outcome.text
+
+
+@pytest.mark.parametrize(
+    "state", ["running 0 0 /app-blue-web-1", "created 0 0 /app-blue-web-1", "exited 0 0 /app-blue-init-1"]
+)
+def test_a_stack_that_runs_or_is_about_to_or_did_its_work_is_not_broken(rig: Rig, state: str) -> None:
+    rig.colour_runs("blue", "aaa")
+    rig.inspects("aaa", state)
+    assert broken(rig) == (False, "")
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("exited 137 0 /app-blue-web-1", "container app-blue-web-1 is exited, exit status 137, restarted 0 times"),
+        ("exited 0 1 /app-blue-web-1", "container app-blue-web-1 is exited, exit status 0, restarted 1 times"),
+        ("restarting 1 3 /app-blue-web-1", "container app-blue-web-1 is restarting, exit status 1, restarted 3 times"),
+        ("running 0 1 /app-blue_web_1", "container app-blue_web_1 is running, exit status 0, restarted 1 times"),
+        ("dead 0 0 /app-blue-web-1", "container app-blue-web-1 is dead, exit status 0, restarted 0 times"),
+    ],
+)
+def test_a_container_that_ended_or_began_anew_breaks_its_stack(rig: Rig, state: str, said: str) -> None:
+    rig.colour_runs("blue", "aaa")
+    rig.inspects("aaa", state)
+    assert broken(rig) == (True, said)
+
+
+def test_one_broken_container_among_several_is_found(rig: Rig) -> None:
+    rig.colour_runs("blue", "aaa", "bbb", "ccc")
+    rig.inspects("ccc", "exited 1 0 /app-blue-web-3")
+    assert broken(rig) == (True, "container app-blue-web-3 is exited, exit status 1, restarted 0 times")
+
+
+def test_a_container_that_goes_while_one_looks_is_no_reason(rig: Rig) -> None:
+    rig.colour_runs("blue", "aaa")
+    rig.docker("inspect -f * aaa", status=1)
+    assert broken(rig) == (False, "")
+
+
+def test_a_stack_without_containers_is_not_broken(rig: Rig) -> None:
+    rig.colour_runs("blue")
+    assert broken(rig) == (False, "")

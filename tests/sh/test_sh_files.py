@@ -1,0 +1,339 @@
+"""Files on a host: the manifest, what arrives, what goes, what is written for people."""
+
+from __future__ import annotations
+
+import io
+import json
+import stat
+import tarfile
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rig import SHELLS, Rig, lacks
+from test_sh_observe import has_docker
+
+from deploy.recipe import facts, files, shell
+from deploy.source import File, Leaf, Tree, pack
+
+
+def plant(folder: Path, leaves: dict[str, Leaf]) -> None:
+    """Write leaves below a folder, by other means than tar."""
+    for path, leaf in leaves.items():
+        full = folder / path
+        full.parent.mkdir(parents=True, exist_ok=True)
+        if leaf.link is not None:
+            full.symlink_to(leaf.link)
+        else:
+            assert isinstance(leaf.content, bytes)
+            full.write_bytes(leaf.content)
+            full.chmod(0o755 if leaf.executable else 0o644)
+
+
+def file(content: bytes = b"x", *, executable: bool = False) -> Leaf:
+    return Leaf(executable, None, content)
+
+
+def link(target: str) -> Leaf:
+    return Leaf(executable=False, link=target, content=b"")
+
+
+def stamps_of(leaves: dict[str, Leaf]) -> dict[str, str]:
+    return {path: leaf.stamp() for path, leaf in leaves.items()}
+
+
+NASTY = {
+    "plain.py": file(b"print(1)\n"),
+    "empty": file(b""),
+    "bin/run me.sh": file(b"#!/bin/sh\n", executable=True),
+    "-n": file(b"leading dash"),
+    "-rf/--help": file(b"leading dashes"),
+    "a 'quoted' \"name\"": file(),
+    "$HOME/`id`;rm -rf *": file(),
+    "täst/日本語 é.txt": file(),
+    " leading and trailing ": file(),
+    "two  ./blanks": file(),
+    "tab\there": file(),
+    "tab": file(),
+    "star*?[a]": file(),
+    "!bang#hash%percent": file(),
+    ".hidden/.env.example": file(),
+    "link": link("plain.py"),
+    "link to nowhere": link("../../no where/$x"),
+    "link-to-é": link("é"),
+    "dir link": link("bin"),
+    "-link": link("-n"),
+    "back\\slash link": link("back\\slash"),
+}
+ESCAPED = {
+    "new\nline": file(),
+    "\nfirst": file(executable=True),
+    "back\\slash": file(),
+    "both\\n\nof them": file(),
+    "return\rhere": file(),
+}
+"""coreutils escapes these names; busybox does not."""
+
+
+def compare(rig: Rig, leaves: dict[str, Leaf]) -> None:
+    """The host's digest is ours, and its list reads as ours."""
+    stamps = stamps_of(leaves)
+    has_docker(rig)
+    (rig.base / "source").mkdir(parents=True, exist_ok=True)
+    plant(rig.base / "source", leaves)
+    outcome = rig.look(facts.observe(files.manifest_digest(stamps)), facts.observe("0" * 64))
+    assert dict(facts.read(outcome.answers).source) == stamps
+    assert len(outcome.values("source_same")) == 1
+
+
+def test_the_manifest_of_nasty_names_is_ours_byte_for_byte(rig: Rig) -> None:
+    compare(rig, NASTY if rig.kind == "busybox" else {**NASTY, **ESCAPED})
+
+
+def test_the_owner_s_bit_decides_whether_a_file_is_executable(rig: Rig) -> None:
+    """It is the one that git and the other side look at."""
+    plant(rig.base / "source", {"mine": file(), "theirs": file()})
+    (rig.base / "source" / "mine").chmod(0o744)
+    (rig.base / "source" / "theirs").chmod(0o655)
+    has_docker(rig)
+    seen = dict(facts.read(rig.look(facts.observe("")).answers).source)
+    assert {path: stamp[0] for path, stamp in seen.items()} == {"mine": "x", "theirs": "f"}
+
+
+def test_an_empty_source_has_our_digest(rig: Rig) -> None:
+    compare(rig, {})
+
+
+def test_names_that_busybox_does_not_escape_cost_a_list_and_nothing_else(rig: Rig) -> None:
+    """A backslash keeps the digests apart there; the list that follows is right, so that nothing is sent or removed."""
+    has_docker(rig)
+    leaves = {"back\\slash": file(), "plain": file()}
+    plant(rig.base / "source", leaves)
+    stamps = stamps_of(leaves)
+    seen = facts.read(rig.look(facts.observe(files.manifest_digest(stamps))).answers)
+    assert files.lacking(stamps, seen) == frozenset()
+    assert files.stale(stamps, seen) == ()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"a": file(b"1")}, {"a": file(b"2")}),
+        ({"a": file(b"1")}, {"b": file(b"1")}),
+        ({"a": file()}, {"a": file(executable=True)}),
+        ({"a": file(b"b")}, {"a": link("b")}),
+        ({"a": link("b")}, {"a": link("c")}),
+        ({"a": file()}, {"a": file(), "b": file()}),
+    ],
+    ids=["content", "name", "executable", "link", "target", "more"],
+)
+def test_every_difference_shows_in_the_digest(before: dict[str, Leaf], after: dict[str, Leaf]) -> None:
+    assert files.manifest_digest(stamps_of(before)) != files.manifest_digest(stamps_of(after))
+
+
+names = st.text(
+    st.characters(codec="utf-8", exclude_characters="\x00/", exclude_categories=["Cs"])
+    | st.sampled_from(" -$'\"\\\t\n\r~"),
+    min_size=1,
+    max_size=8,
+).filter(lambda name: name not in {".", ".."})
+paths = st.lists(names, min_size=1, max_size=3).map("/".join)
+leaf = st.builds(file, st.binary(max_size=4), executable=st.booleans())
+links = st.builds(link, names)
+LINE_BREAKS = set("\n\r\\")
+
+
+@pytest.mark.parametrize("kind", SHELLS)
+def test_the_manifest_of_any_tree_is_ours_byte_for_byte(kind: str, tmp_path: Path) -> None:
+    if reason := lacks(kind):
+        pytest.skip(reason)
+
+    @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.dictionaries(paths, leaf, max_size=8), st.dictionaries(names, links, max_size=2))
+    def check(plain: dict[str, Leaf], linked: dict[str, Leaf]) -> None:
+        leaves: dict[str, Leaf] = {}
+        for path, each in [*linked.items(), *plain.items()]:
+            odd = LINE_BREAKS & set(path) if each.link is None and kind == "busybox" else "\n" in path and each.link
+            clash = any(p == path or p.startswith(f"{path}/") or path.startswith(f"{p}/") for p in leaves)
+            if not odd and not clash:
+                leaves[path] = each
+        rig = Rig(Path(tempfile.mkdtemp(dir=tmp_path)), kind)
+        compare(rig, leaves)
+        rig.close()
+
+    check()
+
+
+# --- what arrives ----------------------------------------------------------------------------------------------
+
+
+def parcel(leaves: dict[str, Leaf], *own: File) -> bytes:
+    with pack(Tree(leaves, "test"), leaves, own) as packed:
+        return packed.read()
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def tree_of(folder: Path) -> dict[str, str]:
+    """Return the stamps of what lies below a folder."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_symlink():
+            found[name] = link(str(path.readlink())).stamp()
+        elif path.is_file():
+            found[name] = file(path.read_bytes(), executable=bool(mode(path) & 0o100)).stamp()
+    return found
+
+
+def test_what_was_packed_is_what_is_unpacked(rig: Rig) -> None:
+    leaves = {**NASTY, **ESCAPED, "deep/" * 30 + "a long name": file(), "é" * 120: file()}
+    outcome = rig.run(shell.command("receive"), payload=parcel(leaves))
+    assert outcome.finished, outcome.text
+    assert tree_of(rig.base / "source") == stamps_of(leaves)
+
+
+def test_received_files_have_their_modes_whatever_the_host_s_umask(rig: Rig) -> None:
+    own = (
+        File("releases/r1/.env", b"SECRET=1\n", 0o600),
+        File("releases/r1/colour.yml", b"services: {}\n", 0o600),
+        File("nginx/c1/nginx.conf", b"events {}\n"),
+    )
+    leaves = {"run": file(executable=True), "dir/read": file()}
+    outcome = rig.run(shell.command("umask", "077"), shell.command("receive"), payload=parcel(leaves, *own))
+    assert outcome.finished, outcome.text
+    assert {name: oct(mode(rig.base / name)) for name in (
+        "releases/r1", "releases/r1/.env", "releases/r1/colour.yml",
+        "nginx/c1", "nginx/c1/nginx.conf", "source/run", "source/dir", "source/dir/read",
+    )} == {
+        "releases/r1": "0o700", "releases/r1/.env": "0o600", "releases/r1/colour.yml": "0o600",
+        "nginx/c1": "0o755", "nginx/c1/nginx.conf": "0o644", "source/run": "0o755", "source/dir": "0o755",
+        "source/dir/read": "0o644",
+    }  # fmt: skip
+    assert (rig.base / "releases/r1/.env").read_bytes() == b"SECRET=1\n"
+
+
+def test_an_env_file_is_never_readable_by_others_not_even_on_its_way(rig: Rig) -> None:
+    """The directory stands before its files in the parcel, and is closed to others before they come."""
+    payload = parcel({}, File("releases/r1/.env", b"x" * 100_000, 0o600))
+    with tarfile.open(fileobj=io.BytesIO(payload)) as tar:
+        modes = [(member.name, member.mode) for member in tar]
+    assert modes == [("releases/r1", 0o700), ("releases/r1/.env", 0o600)]
+    assert rig.run(shell.command("receive"), payload=payload).finished
+
+
+def test_a_parcel_beyond_64_kib_arrives_whole(rig: Rig) -> None:
+    leaves = {"big": file(bytes(range(256)) * 4096)}
+    assert rig.run(shell.command("receive"), payload=parcel(leaves)).finished
+    assert tree_of(rig.base / "source") == stamps_of(leaves)
+
+
+def test_a_parcel_that_is_cut_off_fails_the_step(rig: Rig) -> None:
+    payload = parcel({"big": file(bytes(range(256)) * 4096)})
+    outcome = rig.run(shell.command("receive"), payload=payload[: len(payload) // 2])
+    assert outcome.ends[0] != 0
+    assert not outcome.finished
+
+
+def test_files_become_links_and_links_become_files(rig: Rig) -> None:
+    before = {"one": file(b"1"), "two": link("one"), "keep": file(b"k")}
+    after = {"one": link("keep"), "two": file(b"2"), "keep": file(b"k")}
+    assert rig.run(shell.command("receive"), payload=parcel(before)).finished
+    assert rig.run(shell.command("receive"), payload=parcel(after)).finished
+    assert tree_of(rig.base / "source") == stamps_of(after)
+
+
+def test_an_executable_file_may_lose_its_bit(rig: Rig) -> None:
+    assert rig.run(shell.command("receive"), payload=parcel({"a": file(executable=True)})).finished
+    assert rig.run(shell.command("receive"), payload=parcel({"a": file()})).finished
+    assert tree_of(rig.base / "source") == stamps_of({"a": file()})
+
+
+# --- what goes -------------------------------------------------------------------------------------------------
+
+
+def test_stale_files_go_and_so_do_the_directories_that_this_leaves_empty(rig: Rig) -> None:
+    plant(rig.base / "source", {"a/b/c/old.py": file(), "a/b/old.py": file(), "keep/new.py": file(), "-n": file(),
+                                "old link": link("keep"), "with 'quote'": file()})  # fmt: skip
+    gone = ("a/b/c/old.py", "a/b/old.py", "-n", "old link", "with 'quote'")
+    assert rig.run(shell.command("remove_stale", *gone)).finished
+    assert sorted(p.name for p in (rig.base / "source").iterdir()) == ["keep"]
+    assert (rig.base / "source" / "keep" / "new.py").exists()
+
+
+def test_a_source_without_files_is_still_a_directory(rig: Rig) -> None:
+    plant(rig.base / "source", {"old.py": file()})
+    assert rig.run(shell.command("remove_stale", "old.py")).finished
+    assert (rig.base / "source").is_dir()
+
+
+def test_a_file_may_take_the_place_of_a_directory_and_the_reverse(rig: Rig) -> None:
+    before = {"was-dir/deep/a": file(), "was-file": file()}
+    after = {"was-dir": file(b"1"), "was-file/deep/a": file(b"2")}
+    assert rig.run(shell.command("receive"), payload=parcel(before)).finished
+    assert rig.run(shell.command("remove_stale", *before), shell.command("receive"), payload=parcel(after)).finished
+    assert tree_of(rig.base / "source") == stamps_of(after)
+
+
+def test_removing_what_is_gone_already_is_fine(rig: Rig) -> None:
+    (rig.base / "source").mkdir()
+    assert rig.run(shell.command("remove_stale", "never/was")).finished
+
+
+def test_forget_removes_a_release_and_its_image(rig: Rig) -> None:
+    for ident in ("r1", "r2", "r3"):
+        rig.release(ident)
+    rig.docker("image rm app:r1")
+    rig.docker("image rm app:r2", status=1)  # it was gone already, or something still runs it
+    assert rig.run(shell.command("forget", "r1", "r2")).finished
+    assert [path.name for path in (rig.base / "releases").iterdir()] == ["r3"]
+
+
+@pytest.mark.parametrize("word", ["forget", "forget_confs"])
+@pytest.mark.parametrize("live", [True, False], ids=["with-a-live-conf", "without"])
+def test_an_empty_name_is_never_a_reason_to_delete_everything(rig: Rig, word: str, live: bool) -> None:
+    rig.rooms()
+    rig.release("r1")
+    (rig.base / "nginx" / "c1").mkdir()
+    if live:
+        (rig.base / "nginx" / "live").symlink_to("c1")
+    rig.docker("image rm app:", status=1)
+    before = sorted(rig.base.rglob("*"))
+    rig.run(shell.command(word, ""))
+    assert sorted(rig.base.rglob("*")) == before
+
+
+def test_forget_confs_leaves_the_one_in_use(rig: Rig) -> None:
+    rig.rooms()
+    for name in ("c1", "c2", "c3"):
+        (rig.base / "nginx" / name).mkdir()
+    (rig.base / "nginx" / "live").symlink_to("c2")
+    assert rig.run(shell.command("forget_confs", "c1", "c2")).finished
+    assert sorted(path.name for path in (rig.base / "nginx").iterdir()) == ["c2", "c3", "live"]
+
+
+# --- what is written for people --------------------------------------------------------------------------------
+
+
+def test_a_record_is_one_valid_json_line_with_the_host_s_own_time(rig: Rig) -> None:
+    said = {"who": "ann@laptop", "outcome": 'undone: 100% "quoted" \\n $HOME `id` é \'', "from": ""}
+    command = shell.command("record", json.dumps(said))
+    assert rig.run(command, command).finished
+    lines = (rig.base / "history.jsonl").read_text().splitlines()
+    assert len(lines) == 2
+    read = json.loads(lines[0])
+    assert read.pop("at") > 1_700_000_000
+    assert read == said
+    assert facts.history_of(lines[0])["who"] == "ann@laptop"
+
+
+def test_a_release_is_marked_as_served_now_and_unmarked(rig: Rig) -> None:
+    folder = rig.release("r1")
+    assert rig.run(shell.command("mark_served")).finished
+    assert int((folder / "served").read_text()) > 1_700_000_000
+    assert rig.run(shell.command("unmark_served"), shell.command("unmark_served")).finished
+    assert not (folder / "served").exists()

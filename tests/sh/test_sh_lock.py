@@ -1,0 +1,205 @@
+"""One run at a time: the lease, and the fence behind which nothing of an earlier run is still at work."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from rig import Rig, eventually
+
+from deploy.recipe import shell
+from deploy.recipe.shell import FENCE, Answer, Begin, Command, End, Line
+
+ANN = '{"who": "ann@laptop", "doing": "deploy r9"}'
+BOB = '{"who": "bob\'s \\"box\\"", "doing": "rollback"}'
+
+
+def short(rig: Rig) -> float:
+    """Return a short lease; busybox knows whole seconds only."""
+    return 1 if rig.kind == "busybox" else 0.6
+
+
+def hold(run: str = "one", lease: float = 30, holder: str = ANN) -> Command:
+    return shell.command("hold", run, lease, holder)
+
+
+def is_answer(signal: object) -> bool:
+    return isinstance(signal, Answer)
+
+
+def holds(rig: Rig, run: str) -> None:
+    """Let the lock be held by a run, as `hold` leaves it."""
+    rig.base.mkdir(exist_ok=True)
+    (rig.base / "run").write_text(f"{run}\n")
+    (rig.base / "holder").write_text(f"{ANN}\n")
+
+
+def test_a_free_lock_is_taken_and_the_rooms_of_the_house_are_made(rig: Rig) -> None:
+    with rig.started(hold(), holds=True) as one:
+        assert one.until(is_answer) == Answer("held", ())
+        assert (rig.base / "run").read_text() == "one\n"
+        assert (rig.base / "holder").read_text() == f"{ANN}\n"
+        assert {p.name for p in rig.base.iterdir() if p.is_dir()} == {"releases", "switch", "nginx"}
+
+
+def test_a_second_holder_is_told_who_has_it(rig: Rig) -> None:
+    with rig.started(hold(holder=BOB), holds=True) as one:
+        one.until(is_answer)
+        outcome = rig.run(hold("two"))
+        assert outcome.one("held_by") == BOB
+        assert outcome.ends == {0: 75}
+        assert (rig.base / "run").read_text() == "one\n"
+
+
+def test_a_hold_ends_when_its_operator_lets_go(rig: Rig) -> None:
+    with rig.started(hold(), holds=True) as one:
+        one.until(is_answer)
+        outcome = one.rest()
+        assert outcome.ends == {0: 0}
+        assert not (rig.base / "run").exists()
+        assert not (rig.base / "holder").exists()
+        assert rig.run(hold("two")).values("held") == [()]
+
+
+def test_a_hold_ends_when_the_dots_stop_for_the_time_of_the_lease(rig: Rig) -> None:
+    """The connection of an operator that vanished stays open for a long time."""
+    with rig.started(hold(lease=short(rig)), holds=True) as one:
+        one.until(is_answer)
+        began = time.monotonic()
+        assert one.leave().finished
+        assert time.monotonic() - began < 20
+        assert not (rig.base / "run").exists()
+        assert rig.run(hold("two")).values("held") == [()]
+
+
+def test_a_hold_lasts_longer_than_its_lease_while_the_dots_come(rig: Rig) -> None:
+    with rig.started(hold(lease=short(rig)), holds=True) as one:
+        one.until(is_answer)
+        for _ in range(3):
+            time.sleep(short(rig) / 2)
+            one.send(b".")
+        assert rig.run(hold("two")).one("held_by") == ANN
+        assert one.process.poll() is None
+
+
+def test_a_holder_that_is_killed_holds_nothing(rig: Rig) -> None:
+    with rig.started(hold(), holds=True) as one:
+        one.until(is_answer)
+        os.killpg(one.process.pid, signal.SIGKILL)
+        one.process.wait()
+        assert rig.run(hold("two")).values("held") == [()]
+
+
+# --- the fence -------------------------------------------------------------------------------------------------
+
+
+def test_the_run_that_holds_the_lock_passes_the_fence(rig: Rig) -> None:
+    holds(rig, "one")
+    outcome = rig.run(shell.command("complain", "at work"), run="one")
+    assert outcome.signals[:3] == (Begin(FENCE), End(FENCE, 0), Begin(0))
+    assert outcome.lines == ["at work"]
+    assert outcome.finished
+
+
+def test_a_run_that_lost_the_lock_does_nothing_and_says_who_has_it(rig: Rig) -> None:
+    holds(rig, "two")
+    outcome = rig.run(shell.command("mkdir", "touched"), run="one")
+    assert outcome.signals == (
+        Begin(FENCE),
+        Line(f"this run has lost the lock of this host; now: {ANN}"),
+        End(FENCE, 75),
+    )
+    assert outcome.status == 75
+    assert not (rig.base / "touched").exists()
+
+
+def test_without_a_lock_there_is_nobody_to_pass(rig: Rig) -> None:
+    outcome = rig.run(shell.command("mkdir", "touched"), run="one")
+    assert outcome.lines == ["this run has lost the lock of this host; now: nobody"]
+    assert not (rig.base / "touched").exists()
+
+
+def test_two_scripts_of_a_run_pass_one_after_the_other(rig: Rig) -> None:
+    holds(rig, "one")
+    for _ in range(2):
+        assert rig.run(shell.command("complain", "x"), run="one").lines == ["x"]
+
+
+def works_on(rig: Rig, what: str) -> Command:
+    """A command that notes its pid, begins, and works on."""
+    return shell.command("sh", "-c", f"echo $$ >{rig.home}/pid; : >{rig.home}/began; {what}")
+
+
+def begun(rig: Rig) -> int:
+    eventually((rig.home / "began").exists)
+    return int((rig.home / "pid").read_text())
+
+
+def is_at_work(pid: int) -> bool:
+    """Say whether a process lives; one that has ended and was not waited for does not."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def test_what_a_dead_operator_left_at_work_is_ended_before_anything_else_begins(rig: Rig) -> None:
+    holds(rig, "one")
+    ticks = rig.home / "ticks"
+    left = works_on(rig, f"while :; do echo tick >>{ticks}; sleep 0.05; done")
+    with rig.started(left, run="one"):
+        child = begun(rig)
+        holds(rig, "two")
+        outcome = rig.run(shell.command("cat", str(ticks)), run="two")
+        assert outcome.lines[0] == "a command of an earlier run is still at work here: ending it"
+        assert outcome.finished
+        assert not is_at_work(child)
+        seen = len(outcome.lines) - 1
+        assert ticks.read_text().count("tick") == seen
+        time.sleep(0.15)
+        assert ticks.read_text().count("tick") == seen
+
+
+def test_the_next_run_waits_until_what_is_ending_has_ended(rig: Rig) -> None:
+    holds(rig, "one")
+    left = works_on(rig, "trap 'sleep 0.3; echo ended; : >ended; exit' TERM; while :; do sleep 0.05; done")
+    with rig.started(left, run="one"):
+        begun(rig)
+        holds(rig, "two")
+        outcome = rig.run(shell.command("cat", "ended"), run="two")
+        assert outcome.ends == {FENCE: 0, 0: 0}
+
+
+def test_a_child_that_outlives_its_script_is_behind_the_fence_too(rig: Rig) -> None:
+    """The script has come to its end; what it put into the background has not."""
+    holds(rig, "one")
+    assert rig.run(works_on(rig, "sleep 30 >/dev/null 2>&1 &"), run="one").finished
+    holds(rig, "two")
+    outcome = rig.run(shell.command("complain", "mine"), run="two")
+    assert outcome.lines[-1] == "mine"
+    assert "still at work" in outcome.lines[0]
+
+
+def test_what_cannot_be_ended_keeps_the_next_run_out(rig: Rig) -> None:
+    real = Path(rig.path.split(":")[1]) / "timeout"
+    rig.program("timeout", f'[ "$1" = 60 ] && shift && exec {real} {1 if rig.kind == "busybox" else 0.1} "$@"')
+    holds(rig, "one")
+    left = works_on(rig, "trap '' TERM; while :; do sleep 0.05; done")
+    with rig.started(left, run="one") as one:
+        child = begun(rig)
+        holds(rig, "two")
+        outcome = rig.run(shell.command("mkdir", "touched"), run="two")
+        assert outcome.ends == {FENCE: 75}
+        assert outcome.lines[-1] == f"it did not end within 60 s (process group {one.process.pid})"
+        assert not (rig.base / "touched").exists()
+        os.kill(child, signal.SIGKILL)
+
+
+def test_the_lock_and_the_fence_do_not_stand_in_each_other_s_way(rig: Rig) -> None:
+    with rig.started(hold(), holds=True) as one:
+        one.until(is_answer)
+        assert rig.run(shell.command("complain", "at work"), run="one").lines == ["at work"]
+        one.send(b".")
+        assert one.rest().ends == {0: 0}

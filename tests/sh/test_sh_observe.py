@@ -1,0 +1,319 @@
+"""What a host says of itself, read by the house's own parser."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from rig import NGINX_PS, VARIABLES, Rig
+
+from deploy.recipe import facts, files
+from deploy.recipe.model import App, Colour, Container, Facts, Host, Release
+
+PS = 'ps -a --format {{.ID}} {{.Label "com.docker.compose.project"}}'
+
+
+def has_docker(rig: Rig) -> None:
+    """Announce an engine of which nothing has been asked yet."""
+    rig.docker("version --format {{.Server.Version}}", "26.1.5\n")
+    rig.docker("compose version", "Docker Compose version 2.26.1\n")
+    rig.docker(PS)
+    rig.docker("images --format {{.Repository}}:{{.Tag}}")
+    rig.docker(NGINX_PS)
+    rig.docker("info --format {{.DockerRootDir}}", "/nowhere\n")
+
+
+def observe(rig: Rig, manifest: str = "") -> Facts:
+    outcome = rig.look(facts.observe(manifest))
+    assert outcome.finished, outcome.text
+    return facts.read(outcome.answers)
+
+
+@pytest.fixture
+def bare(rig: Rig) -> Rig:
+    """A host with docker, on which nothing was ever deployed."""
+    has_docker(rig)
+    rig.base.rmdir()
+    return rig
+
+
+def test_a_bare_host_has_docker_and_nothing_else(bare: Rig) -> None:
+    seen = observe(bare)
+    assert seen == Facts(docker="26.1.5", compose="docker compose", disk_free=seen.disk_free)
+    assert seen.disk_free > 1 << 20
+
+
+def test_looking_writes_nothing(bare: Rig) -> None:
+    observe(bare)
+    assert list(bare.home.iterdir()) == [bare.base.parent]
+    assert not bare.base.exists()
+
+
+def test_a_host_without_docker_says_so_and_is_asked_no_further(rig: Rig) -> None:
+    outcome = rig.look(facts.observe(""))
+    seen = facts.read(outcome.answers)
+    assert seen.lacks == ("docker",)
+    assert "not found" in seen.trouble
+    assert (seen.docker, seen.compose, seen.disk_free) == ("", "", 0)
+    assert outcome.finished
+
+
+def test_a_docker_that_does_not_answer_is_trouble_with_its_last_words(rig: Rig) -> None:
+    rig.docker(
+        "version --format {{.Server.Version}}",
+        does="echo 'Client: 26' >&2; echo 'permission denied while trying to connect' >&2",
+        status=1,
+    )
+    seen = observe(rig)
+    assert seen.trouble == "permission denied while trying to connect"
+    assert seen.lacks == ()
+
+
+def test_a_lacking_tool_is_named(bare: Rig) -> None:
+    tools = Path(bare.path.split(":")[1])
+    bare.path = f"{bare.path.split(':')[0]}:{bare.home}/tools"
+    (bare.home / "tools").mkdir()
+    for tool in tools.iterdir():
+        if tool.name not in {"flock", "gzip"}:
+            (bare.home / "tools" / tool.name).symlink_to(tool.resolve())
+    assert observe(bare).lacks == ("flock", "gzip")
+
+
+def test_compose_of_old_is_found(bare: Rig) -> None:
+    bare.docker("compose version", status=1)
+    bare.announce("docker-compose", "*")
+    assert observe(bare).compose == "docker-compose"
+
+
+def test_docker_s_own_compose_is_preferred(bare: Rig) -> None:
+    bare.announce("docker-compose", "*")
+    assert observe(bare).compose == "docker compose"
+
+
+def test_a_host_without_compose_has_none(bare: Rig) -> None:
+    bare.docker("compose version", status=1)
+    assert observe(bare).compose == ""
+
+
+def inspected(*parts: str) -> str:
+    return "\t".join(parts) + "\n"
+
+
+def test_containers_of_the_app_are_described_and_those_of_others_are_not_asked_for(bare: Rig) -> None:
+    bare.docker(PS, "aaa app-blue\nbbb app-setting-prod\nccc application-blue\nddd other-app-blue\neee \nfff app\n")
+    bare.docker(
+        "inspect -f * aaa bbb",
+        inspected("a" * 64, "app-blue", "web", "app:r1", "running", "healthy", "0", "2026-11-22T10:00:00Z", "", "False")
+        + inspected(
+            "b" * 64, "app-setting-prod", "redis", "redis:8", "exited", "", "2", "2026-11-21T10:00:00Z", "d1", "False"
+        ),
+    )
+    assert observe(bare).containers == (
+        Container("a" * 12, "app-blue", "web", "app:r1", "running", "healthy", 0, "2026-11-22T10:00:00Z", ""),
+        Container("b" * 12, "app-setting-prod", "redis", "redis:8", "exited", "", 2, "2026-11-21T10:00:00Z", "d1"),
+    )
+
+
+def test_the_question_to_docker_has_a_part_for_each_thing_that_is_read(bare: Rig) -> None:
+    bare.docker(PS, "aaa app-blue\n")
+    bare.docker("inspect *", inspected("a", "app-blue", "web", "i", "running", "", "0", "s", "", ""))
+    observe(bare)
+    (question,) = [call[3] for call in bare.calls if call[1] == "inspect"]
+    assert question.count("\t") == 9
+    assert question.split("\t")[5] == "{{if .State.Health}}{{.State.Health.Status}}{{end}}"
+
+
+def test_one_off_containers_are_nobody_s_service(bare: Rig) -> None:
+    bare.docker(PS, "aaa app-blue\n")
+    bare.docker("inspect *", inspected("a", "app-blue", "web", "i", "running", "", "0", "s", "", "True"))
+    assert observe(bare).containers == ()
+
+
+def test_a_docker_that_fails_half_way_is_no_answer(bare: Rig) -> None:
+    """A host that seems to run nothing would be taken for a bare one."""
+    bare.docker(PS, "aaa app-blue\n")
+    bare.docker("inspect *", status=1)
+    assert not bare.look(facts.observe("")).finished
+
+
+def test_a_release_has_an_image_when_docker_has_one_by_its_name(bare: Rig) -> None:
+    bare.base.mkdir()
+    bare.release("r1")
+    bare.release("r2")
+    bare.docker("images *", "app:r1\nother:r2\nmyapp:r2\napplication:r2\napp/x:r2\n<none>:<none>\n")
+    assert [(r.id, r.has_image) for r in observe(bare).releases] == [("r1", True), ("r2", False)]
+
+
+def test_a_release_carries_its_record_and_when_it_was_served(bare: Rig) -> None:
+    bare.base.mkdir()
+    release = Release(
+        "r1", "finger", "conf1", "m", "1a2b3c4", 'main "quoted" \\ é', "ann@laptop", "r0", (("redis", "d"),)
+    )
+    bare.release("r1", **{"release.json": facts.record_text(release) + "\n", "served": "1795362457\n"})
+    (stored,) = observe(bare).releases
+    assert (stored.record, stored.served) == (release, 1795362457)
+
+
+def test_a_release_without_a_record_is_there_and_was_never_served(bare: Rig) -> None:
+    bare.base.mkdir()
+    bare.release("r1")
+    (stored,) = observe(bare).releases
+    assert (stored.id, stored.record, stored.served, stored.has_image) == ("r1", None, 0, False)
+
+
+def test_the_configuration_in_use_and_those_that_lie_there_are_told_apart(bare: Rig) -> None:
+    for name in ("c1", "c2"):
+        (bare.base / "nginx" / name).mkdir(parents=True)
+    (bare.base / "nginx" / "live").symlink_to("c2")
+    seen = observe(bare)
+    assert (seen.conf, seen.confs) == ("c2", ("c1", "c2"))
+
+
+def test_the_base_is_told_as_an_absolute_path(bare: Rig) -> None:
+    bare.base.mkdir()
+    outcome = bare.look(facts.observe(""), BASE="greenroom/app")
+    assert facts.read(outcome.answers).base == str(bare.base.resolve())
+
+
+@pytest.mark.parametrize(
+    ("there", "live"), [((), None), (("blue",), "blue"), (("green",), "green"), (("blue", "green"), "green")]
+)
+def test_where_nginx_does_not_run_the_switch_says_who_would_be_live(
+    bare: Rig, there: tuple[str, ...], live: str | None
+) -> None:
+    (bare.base / "switch").mkdir(parents=True)
+    for name in there:
+        (bare.base / "switch" / name).touch()
+    seen = observe(bare)
+    assert seen.switch == (Colour(live) if live else None)
+    assert not seen.proxy_runs
+
+
+def test_what_nginx_serves_counts_more_than_the_switch(bare: Rig) -> None:
+    (bare.base / "switch").mkdir(parents=True)
+    (bare.base / "switch" / "blue").touch()
+    bare.nginx_runs()
+    bare.program("curl", '[ "$*" = "-sf -m 5 http://127.0.0.1:8002/" ] && echo green', inside=True)
+    seen = observe(bare)
+    assert (seen.switch, seen.proxy_runs) == (Colour.GREEN, True)
+
+
+def test_an_nginx_that_does_not_answer_leaves_the_switch_to_say_it(bare: Rig) -> None:
+    (bare.base / "switch").mkdir(parents=True)
+    (bare.base / "switch" / "blue").touch()
+    bare.nginx_runs()
+    bare.program("curl", "exit 7", inside=True)
+    seen = observe(bare)
+    assert (seen.switch, seen.proxy_runs) == (Colour.BLUE, True)
+
+
+def test_the_disk_is_measured_where_docker_keeps_its_images(bare: Rig) -> None:
+    place = bare.home / "docker root"
+    place.mkdir()
+    bare.docker("info *", f"{place}\n")
+    there, here = "/dev/sda 100 40 3145728 40%% /\\n", "/dev/sdb 100 40 5242880 40%% /home\\n"
+    bare.program("df", f'[ "$*" = "-Pk {place} ." ] && printf "Filesystem x\\n{there}{here}"')
+    assert observe(bare).disk_free == 3 << 30
+    bare.program("df", f'[ "$*" = "-Pk {place} ." ] && printf "Filesystem x\\n{here}{there}"')
+    assert observe(bare).disk_free == 3 << 30
+
+
+def test_a_disk_of_many_terabytes_is_still_a_whole_number(bare: Rig) -> None:
+    bare.program("df", 'printf "Filesystem x\\n/dev/sda 100 40 98765432109 40%% /\\n"')
+    assert observe(bare).disk_free == 98765432109 * 1024
+
+
+# --- the source ------------------------------------------------------------------------------------------------
+
+
+def test_a_source_that_is_as_it_should_be_is_not_listed(bare: Rig) -> None:
+    (bare.base / "source").mkdir(parents=True)
+    (bare.base / "source" / "a.py").write_text("1")
+    stamps = dict(observe(bare).source)
+    assert list(stamps) == ["a.py"]
+    seen = observe(bare, files.manifest_digest(stamps))
+    assert (seen.source_same, seen.source) == (True, ())
+
+
+def test_a_source_that_differs_is_listed(bare: Rig) -> None:
+    (bare.base / "source").mkdir(parents=True)
+    (bare.base / "source" / "a.py").write_text("1")
+    seen = observe(bare, "0" * 64)
+    assert not seen.source_same
+    assert [path for path, _ in seen.source] == ["a.py"]
+
+
+def test_no_source_is_neither_the_same_nor_listed(bare: Rig) -> None:
+    bare.base.mkdir()
+    seen = observe(bare, files.manifest_digest({}))
+    assert (seen.source_same, seen.source) == (False, ())
+
+
+# --- probe, history, examine -----------------------------------------------------------------------------------
+
+
+def test_a_probe_looks_at_each_colour_that_runs_through_its_own_door(rig: Rig) -> None:
+    rig.nginx_runs()
+    for colour in ("blue", "green"):
+        rig.docker(f"ps -q --filter label=com.docker.compose.project=app-{colour}", "c1\n")
+    rig.program(
+        "curl",
+        '[ "$*" = "-sf -o /dev/null -m 5 -H Host: app.example.com http://127.0.0.1:8001/healthz" ]',
+        inside=True,
+    )
+    assert rig.look(facts.probe()).values("health") == [("blue", "sick"), ("green", "healthy")]
+
+
+def test_a_probe_says_nothing_of_a_colour_that_does_not_run(rig: Rig) -> None:
+    rig.nginx_runs()
+    rig.docker("ps -q --filter label=com.docker.compose.project=app-blue")
+    rig.docker("ps -q --filter label=com.docker.compose.project=app-green", "c1\n")
+    rig.program("curl", "", inside=True)
+    assert rig.look(facts.probe()).values("health") == [("green", "healthy")]
+
+
+def test_a_probe_without_nginx_has_nothing_to_say(rig: Rig) -> None:
+    rig.docker(NGINX_PS)
+    outcome = rig.look(facts.probe())
+    assert outcome.finished
+    assert outcome.answers == []
+
+
+def test_history_gives_the_newest_lines(rig: Rig) -> None:
+    lines = [json.dumps({"at": n, "who": "a\tb  c\\n"}) for n in range(5)]
+    (rig.base / "history.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    assert [value for (value,) in rig.look(facts.history(2)).values("history")] == lines[3:]
+
+
+def test_a_host_without_history_has_none(rig: Rig) -> None:
+    outcome = rig.look(facts.history(2))
+    assert outcome.finished
+    assert outcome.answers == []
+
+
+def test_examine_asks_nginx_for_its_version_and_its_tools(rig: Rig) -> None:
+    rig.docker("compose version --short", "2.26.1\n")
+    rig.nginx_runs()
+    rig.program("nginx", "echo 'nginx version: nginx/1.30.6' >&2", inside=True)
+    outcome = rig.look(facts.examine("80"))
+    assert outcome.one("compose_version") == "2.26.1"
+    assert outcome.one("nginx_version") == "1.30.6"
+    assert outcome.values("nginx_lacks") == [("curl",)]
+
+
+def test_examine_finds_a_port_that_another_program_has(rig: Rig) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as gone:
+        free = gone.getsockname()[1]
+        gone.close()
+        rig.docker("compose version --short", status=1)
+        rig.docker(NGINX_PS)
+        outcome = rig.look(facts.examine(str(taken.getsockname()[1]), str(free)))
+        assert outcome.values("port_taken") == [(str(taken.getsockname()[1]),)]
+        assert outcome.finished
+
+
+def test_the_variables_of_these_tests_are_those_that_every_script_gets() -> None:
+    app = App("app", "prod", (Host("web1"),))
+    assert dict(facts.variables(app)).keys() == {*VARIABLES, "BASE"}

@@ -1,0 +1,236 @@
+"""What people and programs see, and that nothing gets past the one printer unredacted."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from typing import Any
+
+import pytest
+
+from deploy.console import Console
+from deploy.console.events import Event
+from deploy.console.redact import HIDDEN, redactor
+from deploy.errors import NeedsHuman, Refused
+
+SECRET = "hunter22"  # noqa: S105  # the test's own
+
+
+class Terminal(io.StringIO):
+    """A file that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def console(out: io.StringIO, *, as_json: bool = False, verbose: bool = False) -> Console:
+    made = Console(as_json=as_json, verbose=verbose, out=out)
+    made.hide(redactor({"PASSWORD": SECRET}))
+    return made
+
+
+def plain(*events: Event, verbose: bool = False) -> list[str]:
+    """What a console prints, without the seconds at the head of each line."""
+    out = io.StringIO()
+    shown = console(out, verbose=verbose)
+    for event in events:
+        shown.emit(event)
+    return [re.sub(r"^ *\d+\.\ds ", "", line) for line in out.getvalue().splitlines()]
+
+
+def parsed(*events: Event) -> list[dict[str, Any]]:
+    out = io.StringIO()
+    shown = console(out, as_json=True)
+    for event in events:
+        shown.emit(event)
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+STEP = Event("step", "web1", "start", "gate green", "it must answer")
+DONE = Event("done", "web1", "start", "gate green", seconds=1.26)
+LINE = Event("line", "web1", "prepare", "build the image", "Step 1/9")
+FAILED = Event("failed", "web1", "start", text="gate green: failed")
+
+
+def test_an_event_is_one_line_that_says_where_and_what() -> None:
+    assert plain(
+        Event("note", text="release r1"), Event("phase", phase="start", text="on web1"), STEP, DONE, FAILED
+    ) == [
+        "release r1",
+        "[start] on web1",
+        "web1 [start] gate green: it must answer",
+        "web1 [start] gate green: done in 1.3 s",
+        "web1 [start] gate green: failed",
+    ]
+
+
+def test_each_line_begins_with_the_seconds_since_the_run_began() -> None:
+    out = io.StringIO()
+    console(out).emit(STEP)
+    assert re.match(r" +0\.\ds web1 ", out.getvalue())
+
+
+def test_what_programs_print_is_shown_on_request_only() -> None:
+    assert plain(LINE) == []
+    assert plain(LINE, verbose=True) == ["web1 [prepare] | Step 1/9"]
+
+
+def test_json_has_one_object_a_line_with_what_is_set() -> None:
+    step, done, line = parsed(STEP, DONE, LINE)
+    assert isinstance(step.pop("at"), float)
+    assert step == {"kind": "step", "host": "web1", "phase": "start", "title": "gate green", "text": "it must answer"}
+    assert done["seconds"] == 1.26
+    assert "text" not in done
+    assert line["text"] == "Step 1/9"
+
+
+def test_json_keeps_letters_and_newlines_in_one_line() -> None:
+    (event,) = parsed(Event("note", text="é\n日本"))
+    assert event["text"] == "é\n日本"
+
+
+# --- tables, texts ---------------------------------------------------------------------------------------------
+
+
+def test_a_table_is_aligned_and_has_no_blanks_at_its_right() -> None:
+    out = io.StringIO()
+    console(out).table(("host", "live"), [("web1.example.com", "blue"), ("b", "")])
+    assert out.getvalue() == "host              live\nweb1.example.com  blue\nb\n"
+
+
+def test_a_table_without_rows_is_its_head() -> None:
+    out = io.StringIO()
+    console(out).table(("host", "live"), [])
+    assert out.getvalue() == "host  live\n"
+
+
+def test_a_table_in_json_is_one_object_a_row() -> None:
+    out = io.StringIO()
+    console(out, as_json=True).table(("host", "live"), [("web1", "blue"), ("web2", "")])
+    rows = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert rows == [{"host": "web1", "live": "blue"}, {"host": "web2", "live": ""}]
+
+
+def test_a_text_in_json_is_a_note() -> None:
+    out = io.StringIO()
+    console(out, as_json=True).say("hello\nyou")
+    note = json.loads(out.getvalue())
+    assert (note["kind"], note["text"]) == ("note", "hello\nyou")
+
+
+class Gone(io.StringIO):
+    """A pipe whose other end was closed, as by `inv deploy | head`."""
+
+    def write(self, _: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_run_goes_on_when_nobody_listens_any_more() -> None:
+    shown = console(Gone())
+    shown.emit(STEP)
+    shown.say("hello")
+
+
+def test_a_terminal_that_cannot_show_a_letter_shows_something_else() -> None:
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="ascii")
+    Console(out=out).say("über")
+    assert raw.getvalue() == b"?ber\n"
+
+
+# --- the end ---------------------------------------------------------------------------------------------------
+
+
+def test_a_failure_is_said_on_stderr_with_what_to_type_next(capsys: pytest.CaptureFixture[str]) -> None:
+    out = io.StringIO()
+    console(out).fail(Refused(f"no host; {SECRET}", mend="say --hosts"))
+    assert capsys.readouterr().err == f"no host; {HIDDEN}\nsay --hosts\n"
+    assert out.getvalue() == ""
+
+
+def test_a_failure_in_json_is_the_last_event_with_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    out = io.StringIO()
+    console(out, as_json=True).fail(NeedsHuman("half", mend="inv status"))
+    event = json.loads(out.getvalue())
+    assert isinstance(event.pop("at"), float)
+    assert event == {"kind": "error", "exit_code": 3, "text": "half\ninv status"}
+    assert capsys.readouterr().err == ""
+
+
+def test_where_nobody_can_be_asked_the_answer_is_no() -> None:
+    assert not console(io.StringIO()).confirm("Go on?")
+    assert not console(Terminal(), as_json=True).confirm("Go on?")
+
+
+@pytest.mark.parametrize(
+    ("typed", "agreed"), [("y\n", True), ("Yes\n", True), ("\n", False), ("n\n", False), ("", False)]
+)
+def test_a_person_is_asked(monkeypatch: pytest.MonkeyPatch, typed: str, agreed: bool) -> None:
+    answer = Terminal(typed)
+    monkeypatch.setattr("sys.stdin", answer)
+    out = Terminal()
+    assert console(out).confirm("Go on?") is agreed
+    assert out.getvalue() == "Go on? [y/N] "
+
+
+# --- secrets ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["plain", "json"])
+def test_no_way_out_shows_a_secret(as_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    out = io.StringIO()
+    shown = console(out, as_json=as_json, verbose=True)
+    for kind in ("note", "phase", "step", "done", "line", "failed", "ended"):
+        shown.emit(Event(kind, text=f"it is {SECRET}", title=SECRET))
+    shown.say(f"it is {SECRET}")
+    shown.table((SECRET,), [(SECRET,)])
+    shown.data({"x": SECRET})
+    shown.fail(Refused(SECRET))
+    said = out.getvalue() + capsys.readouterr().err
+    assert SECRET not in said
+    assert said.count(HIDDEN) >= 8
+
+
+@pytest.fixture
+def wide(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """A terminal on which no row is cut."""
+    monkeypatch.setenv("COLUMNS", "200")
+    return Terminal()
+
+
+def test_the_live_table_shows_no_secret_of_what_programs_print(wide: Terminal) -> None:
+    shown = console(wide)
+    shown.watch(["web1"])
+    shown.emit(STEP)
+    shown.emit(Event("line", "web1", "start", "gate green", f"login with {SECRET} failed"))
+    shown.unwatch()
+    assert SECRET not in wide.getvalue()
+    assert f"login with {HIDDEN} failed" in wide.getvalue()
+
+
+def test_a_failure_beside_the_live_table_shows_no_secret(wide: Terminal) -> None:
+    shown = console(wide)
+    shown.watch(["web1"])
+    shown.emit(Event("failed", "web1", "start", text=f"said {SECRET}"))
+    shown.unwatch()
+    assert SECRET not in wide.getvalue()
+    assert f"said {HIDDEN}" in wide.getvalue()
+
+
+def test_a_secret_at_the_end_of_a_row_is_hidden_before_it_is_cut(wide: Terminal) -> None:
+    shown = console(wide)
+    shown.watch(["web1"])
+    shown.emit(Event("line", "web1", "start", "gate green", "x" * 55 + SECRET))
+    shown.unwatch()
+    assert "xxxx" in wide.getvalue()
+    assert SECRET[:5] not in wide.getvalue()
+
+
+def test_the_live_table_is_for_terminals() -> None:
+    out = io.StringIO()
+    shown = console(out)
+    shown.watch(["web1"])
+    shown.emit(STEP)
+    shown.unwatch()
+    assert "gate green: it must answer" in out.getvalue()
