@@ -18,6 +18,8 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	@# One at a time: each folder of tests has a conftest of its own.
+	for tests in unit flow sh e2e; do $(BIN)/mypy tests/$$tests || exit; done
 
 check: lint
 	$(BIN)/python -m pytest tests/unit tests/flow tests/sh --numprocesses 2

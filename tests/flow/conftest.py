@@ -77,7 +77,7 @@ class Operator:
         return [plan.live_release(self.setup().app, each) for each in facts.values()]
 
     def assert_whole(self) -> None:
-        """Every host serves the same release, from one colour, with workers of that release, and nothing is left over."""
+        """Every host serves the same release, from one colour, with its workers, and nothing is left over."""
         (release,) = set(self.live())
         for number, box in enumerate(self.world.boxes.values()):
             stacks = sorted((c.stack, c.service) for c in box.containers)

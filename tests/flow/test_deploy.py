@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from world import LOOKS
 
 from deploy.console import Console
-from deploy.console.events import Event
 from deploy.errors import Failed, GreenroomError, NeedsHuman, Refused
+
+if TYPE_CHECKING:
+    from deploy.console.events import Event
 
 HOSTS = pytest.mark.parametrize("hosts", [1, 3])
 
@@ -183,7 +185,7 @@ def test_rollback_goes_back_without_build_or_migration(operator_of: Any, hosts: 
 
 def test_rollback_to_names_any_kept_release(operator_of: Any) -> None:
     operator = operator_of(3)
-    lives = []
+    lives: list[str] = []
     for version in "123":
         operator.write(version)
         operator.deploy()
@@ -197,7 +199,7 @@ def test_rollback_to_names_any_kept_release(operator_of: Any) -> None:
 
 def test_a_rollback_after_a_rollback_and_a_deploy_goes_to_what_was_live_before_that_deploy(operator_of: Any) -> None:
     operator = operator_of(1)
-    lives = []
+    lives: list[str] = []
     for version in "123":
         operator.write(version)
         operator.deploy()

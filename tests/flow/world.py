@@ -6,6 +6,7 @@ moment in which users of a host that was served are not. It speaks the same prot
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import stat
@@ -318,8 +319,8 @@ class _Words:
         data = content.read() if content else b""
         if kind == "source":
             mode = "x" if member.mode & stat.S_IXUSR else "f"
-            leaf = f"l {files.hashlib.sha256(member.linkname.encode()).hexdigest()}" if member.issym() else ""
-            self.box.source[path] = leaf or f"{mode} {files.hashlib.sha256(data).hexdigest()}"
+            leaf = f"l {hashlib.sha256(member.linkname.encode()).hexdigest()}" if member.issym() else ""
+            self.box.source[path] = leaf or f"{mode} {hashlib.sha256(data).hexdigest()}"
         elif kind == "nginx":
             self.box.confs.add(path.partition("/")[0])
         elif kind == "releases":
