@@ -26,7 +26,7 @@ check: lint
 
 # One pytest run at the end, so that its summary is the last word.
 test: lint
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests/unit tests/flow tests/sh tests/e2e
 
 demo: $(STAMP)
 	$(BIN)/python -m testbed.demo

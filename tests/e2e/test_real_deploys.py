@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import assert_nothing_lost
+from stage import assert_nothing_lost
 
 import testbed
 from deploy.source import Templates
@@ -20,7 +20,7 @@ from testbed.load import EVERYDAY, UPLOAD
 from testbed.project import releases
 
 if TYPE_CHECKING:
-    from conftest import Stage
+    from stage import Stage
 
 
 def test_check_finds_nothing_that_would_stop_a_first_deploy(stage: Stage) -> None:
