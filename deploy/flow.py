@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING
 
 from deploy import clock, lock, release, source
@@ -78,7 +78,6 @@ def rollback(setup: Setup, connect: Connect, console: Console, to: str = "") -> 
             console.emit(Event("ended", text=f"nothing to do: {_standing(setup.app, seen)}"))
             return
         planned = {host: plans.plan_rollback(setup.app, host, facts, wanted[host]) for host, facts in seen.items()}
-        _consent(planned, console, yes=True)
         run.carry_out("rollback", planned, next(iter(wanted.values())), _no_parcels)
         console.emit(Event("ended", text=f"{target} is live again on {_hosts(seen)}"))
 
@@ -229,7 +228,7 @@ class Run:
         env = f"--env={self.app.env}"
         try:
             self.phase(Phase.UNDO, undoing, _no_parcels)
-        except (Failed, KeyboardInterrupt) as error:
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the same
             raise NeedsHuman(
                 f"{reason}\nIt could not be undone everywhere:\n{str(error) or STOPPED}\nBefore, users had: {before}.",
                 mend=f"see what users have now: inv status {env}; a deploy starts from there: inv deploy {env}",
@@ -287,7 +286,7 @@ def _fit(seen: Mapping[Host, Facts]) -> None:
 def _stored(app: App, facts: Facts, host: Host, target: str) -> Release:
     stored = facts.stored(target)
     if stored and stored.record and plans.can_start(facts, target):
-        return stored.record
+        return replace(stored.record, who=release.who())  # who goes back, not who once made it
     there = ", ".join(r.id for r in facts.releases if r.has_image and r.record) or "none"
     what = f"release {target} is not on {host}" if target else f"no release before the live one is known on {host}"
     raise Refused(f"{what}; there are: {there} (the last {app.keep} are kept)", mend="say which: inv rollback --to=ID")

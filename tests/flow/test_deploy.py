@@ -409,6 +409,19 @@ def test_history_tells_how_each_run_ended(operator_of: Any) -> None:
     assert "undone: web1: gate green: failed" in operator.text
 
 
+def test_the_history_of_a_rollback_names_who_went_back_and_not_who_made_the_release(operator_of: Any) -> None:
+    operator = operator_of(1)
+    operator.deploy()
+    (box,) = operator.world.boxes.values()
+    for record in box.releases.values():
+        record["who"] = "ann@laptop"
+    operator.write("2")
+    operator.deploy()
+    operator.rollback()
+    assert "rollback" in box.history[-1]
+    assert "ann@laptop" not in box.history[-1]
+
+
 def test_no_secret_is_ever_printed_or_put_into_a_command(operator_of: Any) -> None:
     operator = operator_of(1)
     operator.deploy()
