@@ -1,4 +1,4 @@
-# make check   lint, types, unit + flow + sh: under a minute, no docker
+# make check   lint, types, unit + flow + sh: about a minute, no docker
 # make test    all of it, with end-to-end tests on real hosts (root on Debian, or a docker engine)
 # make demo    two real hosts, a deploy under load, a rollback, and what its users saw
 # make clean   hosts, images and everything else that the above left behind
