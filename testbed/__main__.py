@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
-import time
 
-from . import SSH_CONFIG, down, engine, hosts, reset, up
+from . import SSH_CONFIG, down, engine, events, hosts, reset, up
 from .errors import EngineMissingError, ProvisionError
 from .model import KINDS, MOST, Target, target_named
 
@@ -15,7 +13,7 @@ from .model import KINDS, MOST, Target, target_named
 def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says and return the exit status: 0 done, 1 failed, 2 no engine or wrong arguments."""
     options = _parser().parse_args(arguments)
-    _report_events()
+    events.show()
     try:
         if options.command == "up":
             up(options.count, options.kind)
@@ -77,22 +75,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     down_.add_argument("--all", action="store_true", help="remove the images and seed volumes, too")
     return parser
-
-
-def _report_events() -> None:
-    """Print what happens, a line an event, with the seconds since the start."""
-    began = time.time()
-
-    class Elapsed(logging.Formatter):
-        def format(self, record: logging.LogRecord) -> str:
-            return f"{record.created - began:6.1f} s  {record.getMessage()}"
-
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(Elapsed())
-    logger = logging.getLogger("testbed")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
 
 
 def _running() -> list[Target]:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import testbed
+from testbed import events
 from testbed.load import Load
 from testbed.project import HOST_HEADER, Project
 
@@ -23,6 +24,15 @@ Times = dict[str, dict[str, float]]
 
 
 def main() -> int:
+    events.show()
+    try:
+        return play()
+    except testbed.ProvisionError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 2
+
+
+def play() -> int:
     say(f"1. {HOSTS} target hosts: each with sshd, a docker engine of its own and compose")
     targets = testbed.up(HOSTS)
     testbed.reset(targets)
