@@ -5,22 +5,46 @@ The tests of one stage build on each other's state as deploys do in life: each b
 
 from __future__ import annotations
 
+import base64
 import concurrent.futures
+import io
 import itertools
 import re
+import tarfile
 import time
 from typing import TYPE_CHECKING
 
-import pytest
 from stage import assert_nothing_lost
 
 import testbed
 from deploy.source import Templates
 from testbed.load import EVERYDAY, UPLOAD
-from testbed.project import releases
+from testbed.project import ROOT, releases
 
 if TYPE_CHECKING:
     from stage import Stage
+
+
+def test_the_templates_are_valid_as_they_lie(one: Stage) -> None:
+    with io.BytesIO() as packed:
+        with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+            tar.add(ROOT / "templates", "templates")
+        text = base64.b64encode(packed.getvalue()).decode()
+    said = testbed.shell(one.targets[0], VALIDATE.replace("PACKED", text), timeout=120)
+    assert said.split() == ["colour.yml", "setting_prod.yml", "setting_dev.yml", "nginx"], said
+
+
+VALIDATE = """set -eu
+cd "$(mktemp -d)"
+echo PACKED | base64 -d | tar -xz
+cd templates
+mkdir source
+compose=docker-compose
+! docker compose version >/dev/null 2>&1 || compose="docker compose"
+for file in colour.yml setting_prod.yml setting_dev.yml; do $compose -f $file config -q && echo $file; done
+docker run --rm -v "$PWD/nginx:/etc/nginx/greenroom/x:ro" nginx:1.30 nginx -t -q -c /etc/nginx/greenroom/x/nginx.conf
+echo nginx
+"""
 
 
 def test_check_finds_nothing_that_would_stop_a_first_deploy(stage: Stage) -> None:
@@ -295,8 +319,6 @@ HOME_THAT_KILLS = (
 
 
 def test_ten_deploys_in_a_row_lose_nothing_and_leave_only_what_keep_says(one: Stage) -> None:
-    if one.targets[0].kind != "trixie":
-        pytest.skip("minutes of the same: told once, on the newer engine")
     with one.users() as load:
         for _ in range(10):
             one.deploy("--settle=0")

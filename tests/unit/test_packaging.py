@@ -47,3 +47,10 @@ def test_the_console_script_offers_the_same_tasks_as_inv() -> None:
 def test_the_example_carries_the_templates_files_as_they_lie() -> None:
     for name in ("Dockerfile", "docker-entrypoint.sh", ".dockerignore"):
         assert (ROOT / "examples" / "django" / name).read_bytes() == (ROOT / "templates" / name).read_bytes()
+
+
+def test_shellcheck_finds_nothing_in_the_templates_entrypoint() -> None:
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    path = ROOT / "templates" / "docker-entrypoint.sh"
+    said = subprocess.run([str(shellcheck), str(path)], capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stdout
