@@ -125,10 +125,9 @@ def flips(project: Project, target: testbed.Target) -> list[Figure]:
     waits, backs = [], []
     for number in range(ROUNDS):
         project.commit(f"bench {number}")
-        first_user, look_out = users_of(project, target, "deploy", "--settle=0")
+        _, first_user, look_out = users_of(project, target, "deploy", "--settle=0")
         waits.append(first_user - look_out.healthy)
-        began = time.time()
-        first_user, look_out = users_of(project, target, "rollback", "--settle=0")
+        began, first_user, look_out = users_of(project, target, "rollback", "--settle=0")
         boot = look_out.healthy - look_out.started
         backs.append(first_user - began - boot)
     return [
@@ -137,17 +136,21 @@ def flips(project: Project, target: testbed.Target) -> list[Figure]:
     ]
 
 
-def users_of(project: Project, target: testbed.Target, *words: str) -> tuple[float, LookOut]:
-    """Run a verb under load; return when the first user saw another release (seconds since 1970), and the look-out."""
+def users_of(project: Project, target: testbed.Target, *words: str) -> tuple[float, float, LookOut]:
+    """Run a verb under load; return when it was typed, when the first user saw another release, and the look-out.
+
+    Both in seconds since 1970.
+    """
     with (
         Load([target.address], host_header=HOST_HEADER, rate=50, kinds=(GET_FRESH,)) as load,
         LookOut(target, 60) as out,
     ):
         time.sleep(1)  # the release that is live must have answered before it can change
+        began = time.time()
         must(project, *words)
     answers = [r for r in load.report().requests if r.release]
     new = next(r for r in answers if r.release != answers[0].release)
-    return new.wall + (new.ended - new.started), out
+    return began, new.wall + (new.ended - new.started), out
 
 
 def commands(project: Project, target: testbed.Target) -> int:

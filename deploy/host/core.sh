@@ -5,12 +5,13 @@
 
 mark() { printf '\036%s %s\n' "$TOKEN" "$*"; }
 
-# answer KEY VALUE...: a fact for the operator, its parts separated by tabs.
+# answer KEY VALUE...: a fact for the operator, its parts separated by tabs. It is written at once: short answers may
+# come from words that run side by side.
 answer() {
-    printf '\036%s = %s' "$TOKEN" "$1"
+    answered="$TOKEN = $1"
     shift
-    for part; do printf '\t%s' "$part"; done
-    printf '\n'
+    for part; do answered="$answered	$part"; done
+    printf '\036%s\n' "$answered"
 }
 
 complain() { printf '%s\n' "$*"; }

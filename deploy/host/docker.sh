@@ -4,6 +4,13 @@
 
 of_stack() { docker ps -aq --filter "label=com.docker.compose.project=$1"; }
 
+# addresses STACK: of its containers, each between blanks.
+addresses() {
+    ids=$(of_stack "$1") || return
+    # shellcheck disable=SC2086  # the ids are hexadecimal words
+    [ -z "$ids" ] || docker inspect -f '{{range .NetworkSettings.Networks}} {{.IPAddress}} {{end}}' $ids
+}
+
 # compose STACK FILE... -- WORD...: compose, on the files of this release, for one stack.
 # COMPOSE_PROJECT_NAME would win over -p inside the file (docker/compose #11734), COMPOSE_FILE over -f.
 compose() (
@@ -151,7 +158,7 @@ must_be_idle() {
 # stop COLOUR: as gently as its file asks (stop_signal, stop_grace_period), then away with its containers.
 stop() {
     must_be_idle "$1" || return
-    ids=$(of_stack "$PROJECT-$1")
+    ids=$(of_stack "$PROJECT-$1") || return
     [ -n "$ids" ] || return 0
     # shellcheck disable=SC2086  # the ids are hexadecimal words
     docker stop $ids >/dev/null && docker rm $ids >/dev/null
@@ -160,7 +167,7 @@ stop() {
 # clear_colour COLOUR: what is left of a colour that no user can reach; nothing to be gentle with.
 clear_colour() {
     must_be_idle "$1" || return
-    ids=$(of_stack "$PROJECT-$1")
+    ids=$(of_stack "$PROJECT-$1") || return
     # shellcheck disable=SC2086  # the ids are hexadecimal words
     [ -z "$ids" ] || docker rm -f $ids >/dev/null
 }

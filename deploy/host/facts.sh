@@ -2,7 +2,9 @@
 # What a host is asked. These words only look: not one of them writes.
 
 # observe MANIFEST: answer everything that a plan is made from. MANIFEST is the digest that the source should
-# have: when it does, the list of its files stays at home.
+# have: when it does, the list of its files stays at home; without one nobody wants to know.
+#
+# The engine is asked all at once: each question takes docker longer to start than to answer.
 observe() {
     for tool in docker flock tar gzip sha256sum awk timeout dd; do
         command -v "$tool" >/dev/null 2>&1 || answer lacks "$tool"
@@ -13,17 +15,7 @@ observe() {
         answer no_docker "$(printf '%s' "$version" | tail -n 1)"
         return 0
     fi
-    if docker compose version >/dev/null 2>&1; then
-        answer compose "docker compose"
-    elif command -v docker-compose >/dev/null 2>&1; then
-        answer compose docker-compose
-    fi
-    containers || return
-    docker images --format '{{.Repository}}:{{.Tag}}' | while read -r image; do
-        case $image in "$PROJECT":*) answer image "$image" ;; esac
-    done
-    look_at_switch
-    look_at_disk
+    at_once find_compose containers images look_at_switch look_at_disk || return
     [ -d "$BASE" ] || return 0
     cd "$BASE" || return
     answer base "$(pwd -P)"
@@ -37,7 +29,7 @@ observe() {
             "$(cat "$directory/served" 2>/dev/null || echo 0)" \
             "$(cat "$directory/release.json" 2>/dev/null)"
     done
-    if [ -d source ]; then
+    if [ -d source ] && [ -n "$1" ]; then
         if [ "$(manifest | sha256sum | cut -c1-64)" = "$1" ]; then
             answer source_same
         else
@@ -46,9 +38,36 @@ observe() {
     fi
 }
 
+# at_once WORD...: words without arguments, side by side; false when one of them fails.
+at_once() {
+    jobs=
+    for word; do
+        "$word" &
+        jobs="$jobs $!"
+    done
+    all=0
+    for job in $jobs; do wait "$job" || all=$?; done
+    return "$all"
+}
+
+find_compose() {
+    if docker compose version >/dev/null 2>&1; then
+        answer compose "docker compose"
+    elif command -v docker-compose >/dev/null 2>&1; then
+        answer compose docker-compose
+    fi
+}
+
+images() {
+    names=$(docker images --format '{{.Repository}}:{{.Tag}}') || return
+    for image in $names; do
+        case $image in "$PROJECT":*) answer image "$image" ;; esac
+    done
+}
+
 containers() {
-    ids=$(docker ps -a --format '{{.ID}} {{.Label "com.docker.compose.project"}}' |
-        awk -v mine="$PROJECT-" 'index($2, mine) == 1 { print $1 }')
+    ids=$(docker ps -a --format '{{.ID}} {{.Label "com.docker.compose.project"}}') || return
+    ids=$(printf '%s\n' "$ids" | awk -v mine="$PROJECT-" 'index($2, mine) == 1 { print $1 }')
     [ -n "$ids" ] || return 0
     tab=$(printf '\t')
     format='{{.ID}}'
@@ -64,15 +83,17 @@ containers() {
 }
 
 look_at_switch() {
-    [ -z "$(nginx_id)" ] || answer proxy_runs
-    answer switch "$({ cd "$BASE" 2>/dev/null || true; } && live_colour)"
+    proxy=$(nginx_id)
+    [ -z "$proxy" ] || answer proxy_runs
+    answer switch "$({ cd "$BASE" 2>/dev/null || true; } && colour_of "$proxy")"
 }
 
 # Truth is what nginx serves. Only where nginx does not run, or has no door to ask, is the switch itself the best that
 # is known. In the app's directory.
-live_colour() {
+live_colour() { colour_of "$(nginx_id)"; }
+colour_of() {
     colour=
-    [ -z "$(nginx_id)" ] || colour=$(in_nginx curl -sf -m 5 http://127.0.0.1:8002/ 2>/dev/null)
+    [ -z "$1" ] || colour=$(docker exec "$1" curl -sf -m 5 http://127.0.0.1:8002/ 2>/dev/null)
     case $colour in
         blue | green | none) echo "$colour" ;;
         *) if [ -f switch/green ]; then echo green; elif [ -f switch/blue ]; then echo blue; else echo none; fi ;;

@@ -40,21 +40,27 @@ gate() {
     until_deadline "$2" gate_look "$1" || gated=$?
     [ "$gated" != 0 ] || return 0
     [ "$gated" = 2 ] || complain "$1 did not answer GET $HEALTH_PATH (Host: $HEALTH_HOST) with 2xx or 3xx within $2 s; it said:"
-    [ "$gated" = 2 ] || in_nginx curl -s -m 5 -o /dev/null -w 'status %{http_code}\n' -H "Host: $HEALTH_HOST" "http://127.0.0.1:$(door "$1")$HEALTH_PATH"
+    [ "$gated" = 2 ] || in_nginx curl -s -m 5 -o /dev/null -w 'status %{http_code} from %header{greenroom-upstream}\n' -H "Host: $HEALTH_HOST" "http://127.0.0.1:$(door "$1")$HEALTH_PATH"
     stack_log "$PROJECT-$1"
     return 1
 }
 
-# One docker exec a second, ten looks in it: starting an exec costs as much as ten looks.
+# One docker exec a second, ten looks in it: starting an exec costs as much as ten looks. An answer counts if the door
+# says that it came from one of the colour's own containers, or does not say (templates/nginx/doors.conf).
 gate_look() {
+    own=$(addresses "$PROJECT-$1")
     # shellcheck disable=SC2016  # expanded inside the container
     in_nginx sh -c 'i=0
         while [ $i -lt 10 ]; do
-            curl -sf -o /dev/null -m 5 -H "Host: $1" "$2" && exit 0
+            if from=$(curl -sf -o /dev/null -m 5 -w "%header{greenroom-upstream}" -H "Host: $1" "$2"); then
+                from=${from##* }
+                [ -n "$from" ] || exit 0
+                case " $3 " in *" ${from%:*} "*) exit 0 ;; esac
+            fi
             sleep 0.1
             i=$((i + 1))
         done
-        exit 1' sh "$HEALTH_HOST" "http://127.0.0.1:$(door "$1")$HEALTH_PATH" && return 0
+        exit 1' sh "$HEALTH_HOST" "http://127.0.0.1:$(door "$1")$HEALTH_PATH" "$own" && return 0
     [ -n "$(nginx_id)" ] || sleep 0.5
     stack_broken "$PROJECT-$1" && return 2
     return 1
@@ -103,12 +109,10 @@ watch_colour() {
 # and 02: established, SYN sent).
 # Not to be able to look is not to see nothing: then it answers 1, and says no number.
 connections() {
+    ips=$(addresses "$PROJECT-$1") || return 1
     patterns=
-    for id in $(of_stack "$PROJECT-$1"); do
-        ips=$(docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' "$id") || return 1
-        for ip in $ips; do
-            patterns="$patterns $(echo "$ip" | awk -F. '{ printf "%02X%02X%02X%02X", $4, $3, $2, $1 }')"
-        done
+    for ip in $ips; do
+        patterns="$patterns $(echo "$ip" | awk -F. '{ printf "%02X%02X%02X%02X", $4, $3, $2, $1 }')"
     done
     tables=$(in_nginx cat /proc/net/tcp /proc/net/tcp6 2>/dev/null)
     [ -n "$tables" ] || return 1

@@ -272,10 +272,14 @@ class _Words:
             self.answer("nginx_dir", conf)
         for ident, record in sorted(box.releases.items()):
             self.answer("release", ident, box.served.get(ident, 0), json.dumps(record))
-        if files.manifest_digest(box.source) == manifest:
+        if manifest:
+            self._answer_source(manifest)
+
+    def _answer_source(self, manifest: str) -> None:
+        if files.manifest_digest(self.box.source) == manifest:
             self.answer("source_same")
         else:
-            for path, stamp in sorted(box.source.items()):
+            for path, stamp in sorted(self.box.source.items()):
                 self.answer("file", f"{stamp}  ./{path}")
 
     def _answer_containers(self) -> None:

@@ -206,21 +206,22 @@ def test_a_configuration_is_tested_in_a_container_of_its_own_where_no_nginx_runs
 # --- the gate --------------------------------------------------------------------------------------------------
 
 
-def asks_for(colour: str) -> str:
-    """The arguments of curl in a look at a colour's door."""
-    return f"-sf -o /dev/null -m 5 -H Host: app.example.com http://127.0.0.1:{DOORS[colour]}/healthz"
+def asks_for(colour: str, who: str = "") -> str:
+    """The arguments of curl in a look at a colour's door; the gate also wants to know `who` answers."""
+    return f"-sf -o /dev/null -m 5 {who}-H Host: app.example.com http://127.0.0.1:{DOORS[colour]}/healthz"
 
 
-def curl(rig: Rig, colour: str, after: int = 1) -> None:
-    """Let a colour answer the gate from the look `after` on; 0 is never."""
+def curl(rig: Rig, colour: str, after: int = 1, come: str = "172.18.0.3:8000") -> None:
+    """Let a colour answer the gate from the look `after` on, 0 is never; the door says where answers `come` from."""
     looks = rig.home / "looks"
+    asked = asks_for(colour, "-w %header{greenroom-upstream} ")
     rig.program(
         "curl",
         f"""echo x >>{looks}
 case $* in
-*"-w "*) printf 'status 503\\n' ;;
-"{asks_for(colour)}") [ {after} != 0 ] && [ "$(cat {looks} | while read -r x; do printf x; done)" != "" ] &&
-    n=0 && while read -r x; do n=$((n + 1)); done <{looks} && [ "$n" -ge {after} ] ;;
+*"-w status"*) printf 'status 503 from {come}\\n' ;;
+"{asked}") [ {after} != 0 ] && [ "$(cat {looks} | while read -r x; do printf x; done)" != "" ] &&
+    n=0 && while read -r x; do n=$((n + 1)); done <{looks} && [ "$n" -ge {after} ] && printf %s '{come}' ;;
 *) echo "curl $*"; exit 99 ;;
 esac""",
         inside=True,
@@ -241,6 +242,25 @@ def test_a_colour_that_answers_passes_the_gate(rig: Rig, colour: str) -> None:
     assert gate(rig, colour) == (0, "")
 
 
+@pytest.mark.parametrize("come", ["", "172.18.0.4:8000", "172.18.0.9:8000, 172.18.0.4:8000"])
+def test_an_answer_counts_when_it_comes_from_the_colour_or_the_door_does_not_say(rig: Rig, come: str) -> None:
+    rig.nginx_runs()
+    rig.colour_runs("green", "aaa", "bbb")
+    curl(rig, "green", come=come)
+    assert gate(rig) == (0, "")
+
+
+@pytest.mark.parametrize("come", ["172.18.0.5:8000", "172.18.0.33:8000", "172.18.0.3:8000, 172.18.0.5:8000"])
+def test_an_answer_of_another_container_does_not_count(rig: Rig, come: str) -> None:
+    """The proxy may still use the address that the colour had last time; somebody else may have it now."""
+    rig.nginx_runs()
+    rig.colour_runs("green", "aaa", "bbb")
+    curl(rig, "green", come=come)
+    status, said = gate(rig, seconds=0)
+    assert status == 1
+    assert f"status 503 from {come}" in said
+
+
 def test_a_colour_that_answers_late_passes_the_gate(rig: Rig) -> None:
     rig.nginx_runs()
     rig.colour_runs("green", "aaa")
@@ -257,7 +277,7 @@ def test_a_gate_that_times_out_says_what_was_asked_what_came_and_shows_the_log(r
     assert status == 1
     assert said.splitlines() == [
         "green did not answer GET /healthz (Host: app.example.com) with 2xx or 3xx within 0 s; it said:",
-        "status 503",
+        "status 503 from 172.18.0.3:8000",
         "--- last lines of app-green-web-1",
         "log of aaa",
         "--- last lines of app-green-web-1",
@@ -282,7 +302,9 @@ def test_a_gate_with_a_health_path_of_many_signs_asks_for_exactly_that(rig: Rig)
     rig.nginx_runs()
     rig.colour_runs("green", "aaa")
     path = "/h?a=1&b=%20$x;`id`"
-    rig.program("curl", f"""[ "$8" = 'http://127.0.0.1:8001{path}' ] || {{ echo "$8"; exit 99; }}""", inside=True)
+    rig.program(
+        "curl", f"""[ "${{10}}" = 'http://127.0.0.1:8001{path}' ] || {{ echo "${{10}}"; exit 99; }}""", inside=True
+    )
     outcome = rig.run(shell.command("gate", "green", 0), HEALTH_PATH=path)
     assert outcome.finished, outcome.text
 
@@ -411,11 +433,6 @@ def sockets(rig: Rig, *tables: str) -> None:
     rig.docker(NGINX_PS, "ngx1\n")
     rig.docker(TABLES, tables or ("",))
     rig.colour_runs("blue", "aaa")
-    addresses(rig, "aaa", "172.18.0.3 ")
-
-
-def addresses(rig: Rig, ident: str, text: str) -> None:
-    rig.docker(f"inspect -f {{{{range .NetworkSettings.Networks}}}}{{{{.IPAddress}}}} {{{{end}}}} {ident}", f"{text}\n")
 
 
 @pytest.mark.parametrize(
@@ -438,8 +455,7 @@ def test_connections_to_a_colour_are_counted_in_both_tables(rig: Rig, table: str
 def test_connections_to_every_container_and_every_network_of_a_colour_count(rig: Rig) -> None:
     sockets(rig, tcp((BLUE, "01"), ("050012AC:1F40", "01"), ("0A00000A:1F40", "01"), ("0B00000A:1F40", "01")))
     rig.colour_runs("blue", "aaa", "bbb")
-    addresses(rig, "aaa", "172.18.0.3 10.0.0.10 ")
-    addresses(rig, "bbb", "172.18.0.5 ")
+    rig.addresses("aaa", "bbb", say=" 172.18.0.3  10.0.0.10 \n 172.18.0.5 \n")
     assert rig.run(shell.command("connections", "blue")).lines == ["3"]
 
 
@@ -453,7 +469,7 @@ def test_a_host_without_ipv6_has_one_table(rig: Rig) -> None:
 @pytest.mark.parametrize("address", ["", "invalid IP"], ids=["none", "as-docker-29-says-it"])
 def test_a_colour_whose_containers_have_no_address_has_no_connections(rig: Rig, address: str) -> None:
     sockets(rig, tcp((GREEN, "01"), ("00000000:0000", "0A")))
-    addresses(rig, "aaa", f"{address} ")
+    rig.addresses("aaa", say=f" {address} \n")
     assert rig.run(shell.command("connections", "blue")).lines == ["0"]
 
 

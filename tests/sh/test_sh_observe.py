@@ -231,7 +231,7 @@ def test_a_disk_of_many_terabytes_is_still_a_whole_number(bare: Rig) -> None:
 def test_a_source_that_is_as_it_should_be_is_not_listed(bare: Rig) -> None:
     (bare.base / "source").mkdir(parents=True)
     (bare.base / "source" / "a.py").write_text("1")
-    stamps = dict(observe(bare).source)
+    stamps = dict(observe(bare, "0" * 64).source)
     assert list(stamps) == ["a.py"]
     seen = observe(bare, files.manifest_digest(stamps))
     assert (seen.source_same, seen.source) == (True, ())
@@ -243,6 +243,30 @@ def test_a_source_that_differs_is_listed(bare: Rig) -> None:
     seen = observe(bare, "0" * 64)
     assert not seen.source_same
     assert [path for path, _ in seen.source] == ["a.py"]
+
+
+def test_a_source_that_nobody_asks_for_is_not_read(bare: Rig) -> None:
+    (bare.base / "source").mkdir(parents=True)
+    (bare.base / "source" / "a.py").write_text("1")
+    bare.program("sha256sum", "echo 'read all the same'; exit 1")
+    seen = observe(bare)
+    assert (seen.source_same, seen.source) == (False, ())
+
+
+def test_the_engine_is_asked_all_at_once(bare: Rig) -> None:
+    """Two questions of which each waits for the other to have been asked."""
+    asked = bare.home / "asked"
+    asked.mkdir()
+    for mine, other in (("images", "info"), ("info", "images")):
+        call = "images *" if mine == "images" else "info *"
+        bare.docker(call, does=f": >{asked}/{mine}; until [ -e {asked}/{other} ]; do sleep 0.01; done")
+    assert observe(bare).docker == "26.1.5"
+
+
+@pytest.mark.parametrize("question", ["images *", PS])
+def test_one_question_that_fails_is_no_answer_at_all(bare: Rig, question: str) -> None:
+    bare.docker(question, status=1)
+    assert not bare.look(facts.observe("")).finished
 
 
 def test_no_source_is_neither_the_same_nor_listed(bare: Rig) -> None:

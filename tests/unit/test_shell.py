@@ -73,7 +73,7 @@ def test_only_words_that_read_the_input_get_it() -> None:
 def test_a_wrapped_script_counts_bytes_and_not_characters() -> None:
     line, text = shell.wrap("echo é\n")
     assert len(text) == 8
-    assert "count=8 " in line
+    assert "bs=8 count=1 " in line
 
 
 # --- parse -----------------------------------------------------------------------------------------------------
