@@ -159,6 +159,9 @@ class Door:
             Unreachable: the name does not resolve, nothing listens, the key or the login is refused.
 
         """
+        return SshMachine(target, lambda: self._open(target))
+
+    def _open(self, target: Host) -> fabric.Connection:
         try:
             connection = self._connection(target.address, target.user, target.port)
             connection.open()
@@ -176,7 +179,7 @@ class Door:
             raise Unreachable(f"its part of {self._ssh.config} cannot be used: {error}") from None
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise Unreachable(f"it cannot be reached: {_reason(error)}", mend=f"try: {_by_hand(target)}") from None
-        return SshMachine(target, connection)
+        return connection
 
     def _connection(self, address: str, user: str | None = None, port: int | None = None) -> fabric.Connection:
         known = self._lookup.lookup(address)
@@ -233,8 +236,22 @@ def _ssh_config(path: Path) -> paramiko.SSHConfig:
 class SshMachine:
     """One host behind one connection. Scripts run on it one after the other; a hold runs beside them."""
 
-    def __init__(self, target: Host, connection: fabric.Connection) -> None:
+    def __init__(self, target: Host, open_connection: Callable[[], fabric.Connection]) -> None:
         self.host = target
+        self._open = open_connection
+        self._take(open_connection())
+
+    def reconnect(self) -> None:
+        """Close what is left of the connection, and open a new one in the same way, host keys included.
+
+        Raises:
+            Unreachable: as the first time.
+
+        """
+        self._connection.close()
+        self._take(self._open())
+
+    def _take(self, connection: fabric.Connection) -> None:
         self._connection = connection
         self._transport: paramiko.Transport = connection.transport
         self._transport.set_keepalive(5)

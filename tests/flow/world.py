@@ -161,6 +161,9 @@ class WorldMachine:
     def close(self) -> None:
         """Connections cost nothing here."""
 
+    def reconnect(self) -> None:
+        """Nor do new ones."""
+
     def hold(self, script: Script) -> WorldHold:
         (command,) = script.commands
         word, run, _lease, holder = command.words

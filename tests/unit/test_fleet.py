@@ -30,6 +30,9 @@ class Fake:
     def hold(self, *_: Any) -> Any:
         raise AssertionError("nobody holds anything here")
 
+    def reconnect(self) -> None:
+        raise AssertionError("nobody loses a link here")
+
     def close(self) -> None:
         self.closed.append(self.host)
 

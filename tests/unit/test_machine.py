@@ -11,7 +11,8 @@ import pytest
 from paramiko.hostkeys import HostKeys
 
 from deploy.errors import Unreachable
-from deploy.machine import KnownHosts
+from deploy.machine import KnownHosts, SshMachine
+from deploy.recipe.model import Host
 
 KEY, OTHER = (paramiko.ECDSAKey.generate() for _ in range(2))
 CLIENT = paramiko.SSHClient()
@@ -166,3 +167,37 @@ def test_a_fingerprint_is_written_as_ssh_writes_it(tmp_path: Path) -> None:
     with pytest.raises(Unreachable) as caught:
         known(tmp_path).missing_host_key(CLIENT, "web1", KEY)
     assert printed in caught.value.what
+
+
+# --- a new connection ------------------------------------------------------------------------------------------
+
+
+class Wire:
+    """A connection that can only be told from others and closed."""
+
+    sock = None
+
+    def __init__(self) -> None:
+        self.transport = self
+        self.open = True
+
+    def set_keepalive(self, seconds: int) -> None:
+        assert seconds > 0
+
+    def close(self) -> None:
+        self.open = False
+
+
+def test_a_machine_that_reconnects_closes_the_old_connection_before_it_opens_a_new_one() -> None:
+    wires: list[Wire] = []
+
+    def open_one() -> Wire:
+        assert not any(wire.open for wire in wires)
+        wires.append(Wire())
+        return wires[-1]
+
+    machine = SshMachine(Host("web1"), open_one)
+    machine.reconnect()
+    assert [wire.open for wire in wires] == [False, True]
+    machine.close()
+    assert [wire.open for wire in wires] == [False, False]
