@@ -12,16 +12,20 @@ from deploy.console.events import Event
 from deploy.errors import Interrupted, LinkLost, StepFailed
 from deploy.recipe import shell
 from deploy.recipe.shell import Script
+from deploy.recipe.steps import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from deploy.recipe.model import Host
     from deploy.recipe.shell import Answer, Command, Signal
-    from deploy.recipe.steps import Parcel, Phase, Plan, Step
+    from deploy.recipe.steps import Parcel, Plan, Step
 
 TAIL = 40
 """Lines of a failed step that are kept to be shown."""
+
+LOSSES = 5
+"""Times that a lost link is mended in one phase on one host."""
 
 AIR = 30
 """Seconds that a script may take beyond its steps' own deadlines: the wire, the fence, a busy host."""
@@ -54,13 +58,14 @@ class Circumstances:
     """What a phase needs besides its plan.
 
     `parcels` turns a parcel into bytes; `emit` takes events; `stop(patient)` says whether to break off now, where
-    `patient` tells whether the step under way only looks.
+    `patient` tells whether the step under way only looks; `mend` brings back a machine whose link was lost.
     """
 
     run: str
     emit: Callable[[Event], None]
     parcels: Callable[[Parcel], IO[bytes]]
     stop: Callable[[bool], bool]
+    mend: Callable[[Machine], None]
 
 
 def ask(machine: Machine, variables: tuple[tuple[str, str], ...], *questions: Command, run: str = "") -> list[Answer]:
@@ -90,15 +95,29 @@ def ask(machine: Machine, variables: tuple[tuple[str, str], ...], *questions: Co
 def apply(machine: Machine, plan: Plan, phase: Phase, circumstances: Circumstances) -> None:
     """Do one phase of a plan, in one round trip.
 
+    Where the link goes away, what the step under way did is not known. So it is ended where it still is at work (the
+    fence sees to that), and done again: every step may run twice. Only a migration may not, if it can be helped.
+
     Raises:
         StepFailed: a step said no.
-        LinkLost: the end was not heard; what the step under way did is unknown.
+        Overdue: the steps took longer than they may.
+        LinkLost: the end was not heard, and the host did not come back.
         Interrupted: it was broken off.
 
     """
     steps = plan.of(phase)
-    if steps:
-        _Performance(machine.host, steps, phase, circumstances).perform(machine, plan)
+    if not steps:
+        return
+    performance = _Performance(machine.host, steps, phase, circumstances)
+    lost = performance.perform(machine, plan)
+    for _ in range(LOSSES):
+        if not lost or phase is Phase.MIGRATE:
+            break
+        performance.tell(f"{lost.what}; asking again")
+        circumstances.mend(machine)
+        lost = performance.perform(machine, plan)
+    if lost:
+        raise lost
 
 
 class _Performance:
@@ -107,13 +126,24 @@ class _Performance:
     def __init__(self, host: Host, steps: tuple[Step, ...], phase: Phase, circumstances: Circumstances) -> None:
         self._host = str(host)
         self._steps = steps
+        self._ended = 0
         self._phase = str(phase)
         self._circumstances = circumstances
         self._current: Step | None = None
         self._began = clock.monotonic()
         self._tail: collections.deque[str] = collections.deque(maxlen=TAIL)
 
-    def perform(self, machine: Machine, plan: Plan) -> None:
+    def perform(self, machine: Machine, plan: Plan) -> LinkLost | None:
+        """Do the steps of which no end was heard yet; return how the link went away, if it did."""
+        try:
+            self._perform(machine, plan)
+        except LinkLost as lost:
+            return lost
+        return None
+
+    def _perform(self, machine: Machine, plan: Plan) -> None:
+        self._steps = self._steps[self._ended :]
+        self._ended = 0
         script = Script(
             tuple(step.command for step in self._steps),
             plan.variables,
@@ -153,7 +183,11 @@ class _Performance:
             title = self._steps[number].title if number != shell.FENCE else "take over the host"
             raise StepFailed(f"{title}: failed (exit status {status})", tail=tuple(self._tail))
         if number != shell.FENCE:
+            self._ended = number + 1
             self._emit("done", seconds=clock.monotonic() - self._began)
+
+    def tell(self, text: str) -> None:
+        self._emit("note", text=text)
 
     def _emit(self, kind: str, *, text: str = "", seconds: float = 0) -> None:
         title = self._current.title if self._current else ""

@@ -138,9 +138,7 @@ def load(data: Mapping[str, Any], directory: Path, env: str = "", hosts: str = "
     shared = {key: value for key, value in data.items() if key in EnvKeys.__struct_fields__}
     keys = _convert({**shared, **own}, EnvKeys, lambda path: _path_in_env(path, name, own))
     if settle:
-        if not settle.isdecimal():
-            raise ConfigError(f"--settle: expected seconds, a whole number; got {settle!r}")
-        keys.settle = int(settle)
+        keys.settle = whole(settle, "--settle", "seconds")
     return _setup(top, keys, name, directory, hosts)
 
 
@@ -297,6 +295,33 @@ def _values(content: bytes) -> dict[str, str]:
 
     pairs = dotenv_values(stream=io.StringIO(content.decode()), interpolate=False)
     return {name: value for name, value in pairs.items() if value is not None}
+
+
+def whole(text: str, flag: str, what: str) -> int:
+    """Read a flag that takes a whole number.
+
+    Raises:
+        ConfigError: it is none.
+
+    """
+    if not (text.isascii() and text.isdecimal()):
+        raise ConfigError(f"{flag}: expected {what}, a whole number; got {text!r}")
+    return int(text)
+
+
+def share(text: str, total: int) -> int:
+    """Read a number of hosts, or a share of `total` hosts: 5, 25%. At least one host; 0 where nothing is said.
+
+    Raises:
+        ConfigError: it is neither.
+
+    """
+    if not text:
+        return 0
+    number = whole(text.removesuffix("%"), "--batch", "a number of hosts like 5 or a share like 25%")
+    if number == 0:
+        raise ConfigError(f"--batch: {text} are no hosts at all", mend="say how many, like 5, or a share like 25%")
+    return max(1, total * number // 100) if text.endswith("%") else number
 
 
 # --- conversion with paths a person can follow -----------------------------------------------------------------

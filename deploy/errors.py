@@ -10,6 +10,7 @@ GreenroomError
 ├── Failed             exit 1   something broke; users are where they were
 │   ├── StepFailed              a step on a host said no
 │   ├── LinkLost                the link went away: the outcome is not known
+│   ├── Overdue                 a script did not end in its time
 │   ├── Interrupted             the operator asked to stop
 │   └── HostFailures            what went wrong on which hosts; its exit code is that of the gravest part
 └── NeedsHuman         exit 3   the message says where, what users see, what repairs it
@@ -72,6 +73,10 @@ class StepFailed(Failed):
 
 class LinkLost(Failed):
     """The link went away before the end was heard: the outcome is not known."""
+
+
+class Overdue(Failed):
+    """A script on a host did not come to its end in its time, over a link that works."""
 
 
 class Interrupted(Failed):

@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, TypeVar
 
-from deploy.errors import Failed, GreenroomError, HostFailures, Interrupted
+from deploy.errors import Failed, GreenroomError, HostFailures, Interrupted, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -22,16 +22,39 @@ AT_ONCE = 64
 
 
 class Fleet:
-    """All machines of one run, in the order of the configuration; the first one leads."""
+    """All machines of one run, in the order of the configuration; the first one leads.
 
-    def __init__(self, machines: Sequence[Machine]) -> None:
+    `open_first` opens the env's first host for a run that is limited to others: its lock comes before any other.
+    """
+
+    def __init__(self, machines: Sequence[Machine], open_first: Callable[[], Machine] | None = None) -> None:
         self.machines = tuple(machines)
+        self._open_first = open_first
+        self._beside: list[Machine] = []
         self._interrupted = threading.Event()
         self._failed = threading.Event()
 
     @property
     def leader(self) -> Host:
         return self.machines[0].host
+
+    def first(self) -> Machine:
+        """Return the machine whose lock comes first; it need not be one that the run works on.
+
+        Raises:
+            Unreachable: the env's first host cannot be talked to.
+
+        """
+        if self._open_first is None:
+            return self.machines[0]
+        if not self._beside:
+            self._beside.append(self._open_first())
+        return self._beside[0]
+
+    def part(self, hosts: Iterable[Host]) -> Fleet:
+        """Return a fleet of some of these machines. It closes nothing of its own, and stops for itself."""
+        wanted = set(hosts)
+        return Fleet([machine for machine in self.machines if machine.host in wanted])
 
     def stop(self, patient: bool) -> bool:
         """Say whether to break off: any step when the operator asks, a mere look also when another host failed."""
@@ -54,12 +77,14 @@ class Fleet:
         )
 
     def close(self) -> None:
-        for machine in self.machines:
+        for machine in (*self.machines, *self._beside):
             machine.close()
 
 
-def connect(hosts: Iterable[Host], open_one: Callable[[Host], Machine]) -> Fleet:
+def connect(hosts: Iterable[Host], open_one: Callable[[Host], Machine], first: Host | None = None) -> Fleet:
     """Connect to every host at once, each in a thread of its own (opening is not thread-safe within one connection).
+
+    `first` is the env's first host, among them or not.
 
     Raises:
         HostFailures: hosts that cannot be reached, all of them by name.
@@ -79,7 +104,18 @@ def connect(hosts: Iterable[Host], open_one: Callable[[Host], Machine]) -> Fleet
         for machine in opened:
             machine.close()
         raise
-    return Fleet([machines[host] for host in hosts])
+    beside = None if first is None or first in hosts else lambda: _open_beside(first, open_one)
+    return Fleet([machines[host] for host in hosts], beside)
+
+
+def _open_beside(first: Host, open_one: Callable[[Host], Machine]) -> Machine:
+    try:
+        return open_one(first)
+    except Unreachable as error:
+        raise Unreachable(
+            f"{first}: {error.what}\nEvery run takes the lock of the env's first host, also one on other hosts.",
+            mend=error.mend,
+        ) from None
 
 
 def _collect(

@@ -2,45 +2,49 @@
 
 from __future__ import annotations
 
-import contextlib
-import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import IO, TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from deploy import clock, lock, release, source
-from deploy.apply import Circumstances, apply, ask
+from deploy.apply import ask
 from deploy.console.events import Event
-from deploy.errors import Failed, GreenroomError, HostFailures, NeedsHuman, Refused, StepFailed, Unfit
+from deploy.errors import GreenroomError, HostFailures, Refused, Unfit
 from deploy.recipe import facts as questions
-from deploy.recipe import files, nginx, shell
+from deploy.recipe import nginx
 from deploy.recipe import plan as plans
-from deploy.recipe.steps import BEFORE_FINISH, Phase, Plan
+from deploy.recipe.steps import Phase
+from deploy.run import Batching, Terms, engaged, no_parcels, observe
 from deploy.source import Templates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from deploy.config import Setup
     from deploy.console import Console
     from deploy.fleet import Fleet
     from deploy.recipe.model import App, Facts, Host, Release
-    from deploy.recipe.steps import Parcel
+    from deploy.run import Plans
 
-STOPPED = "stopped by the operator"
-Plans = dict["Host", Plan]
 Connect = Callable[[], "Fleet"]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What an operator may ask of a deploy. `settle` in seconds has gone into the App already."""
+    """What an operator may ask of a deploy. `settle` in seconds has gone into the App already.
+
+    `wait` in seconds, for another run to be done.
+    """
 
     ref: str = ""
     dirty: bool = False
     force: bool = False
     yes: bool = False
+    wait: int = 0
+    batching: Batching = field(default_factory=Batching)
 
+
+EVERYWHERE = Options()
 
 # --- the stories -----------------------------------------------------------------------------------------------
 
@@ -49,7 +53,7 @@ def deploy(setup: Setup, connect: Connect, console: Console, options: Options) -
     """Bring every host to the release that the source makes, or leave every host where it is."""
     tree, made = _release(setup, console, options)
     fleet = connect()
-    with _engaged(setup.app, fleet, console, f"deploy {made.release.id}") as run:
+    with engaged(setup.app, fleet, console, f"deploy {made.release.id}", Terms(options.wait)) as run:
         seen = run.observe(made.release.manifest)
         made = release.replacing(made, _newest_live(setup.app, seen))
         if not options.force and all(plans.is_unchanged(setup.app, host, seen[host], made.release) for host in seen):
@@ -62,14 +66,16 @@ def deploy(setup: Setup, connect: Connect, console: Console, options: Options) -
             for host, facts in seen.items()
         }
         _consent(planned, console, yes=options.yes)
-        run.carry_out("deploy", planned, made.release, lambda parcel: release.pack(tree, made, parcel))
+        run.carry_out(
+            "deploy", planned, made.release, lambda parcel: release.pack(tree, made, parcel), options.batching
+        )
         console.emit(Event("ended", text=f"{made.release.id} is live on {_hosts(seen)}"))
 
 
-def rollback(setup: Setup, connect: Connect, console: Console, to: str = "") -> None:
+def rollback(setup: Setup, connect: Connect, console: Console, to: str = "", options: Options = EVERYWHERE) -> None:
     """Bring every host back to a release that lies there: the one before, or `to`."""
     fleet = connect()
-    with _engaged(setup.app, fleet, console, f"rollback {to}".strip()) as run:
+    with engaged(setup.app, fleet, console, f"rollback {to}".strip(), Terms(options.wait)) as run:
         seen = run.observe()
         _fit(seen)
         target = to or plans.rollback_target(setup.app, seen)
@@ -78,7 +84,7 @@ def rollback(setup: Setup, connect: Connect, console: Console, to: str = "") -> 
             console.emit(Event("ended", text=f"nothing to do: {_standing(setup.app, seen)}"))
             return
         planned = {host: plans.plan_rollback(setup.app, host, facts, wanted[host]) for host, facts in seen.items()}
-        run.carry_out("rollback", planned, next(iter(wanted.values())), _no_parcels)
+        run.carry_out("rollback", planned, next(iter(wanted.values())), no_parcels, options.batching)
         console.emit(Event("ended", text=f"{target} is live again on {_hosts(seen)}"))
 
 
@@ -113,6 +119,9 @@ def status(setup: Setup, connect: Connect, console: Console) -> None:
         ("host", "live", "release", "since", "health", "containers", "settings stack", "idle"),
         [_status_row(app, host, facts) for host, facts in seen.items()],
     )
+    for host, facts in seen.items():
+        if facts.locked:
+            console.say(f"{host}: {lock.describe(facts.locked)}")
     live = {plans.live_release(app, facts) for facts in seen.values()}
     if len(live) > 1:
         console.say(f"split: {', '.join(sorted(filter(None, live)))} are live at once; the next deploy heals it")
@@ -142,7 +151,7 @@ def check(setup: Setup, connect: Connect, console: Console) -> None:
     seen = observe(app, fleet, "")
     reasons: dict[str, GreenroomError] = {}
     for host, facts in seen.items():
-        found = list(plans.fitness(facts))
+        found = [*plans.fitness(facts), *([lock.describe(facts.locked)] if facts.locked else [])]
         if not found:
             variables = questions.variables(app, compose=facts.compose)
             machine = next(m for m in fleet.machines if m.host == host)
@@ -161,90 +170,31 @@ def check(setup: Setup, connect: Connect, console: Console) -> None:
     console.say("nothing would stop a deploy")
 
 
+def put_lock(setup: Setup, connect: Connect, console: Console, reason: str) -> None:
+    """Keep every run off the hosts until `take_lock_away`."""
+    who = release.who()
+    fleet = connect()
+    with engaged(setup.app, fleet, console, "lock") as run:
+        steps = plans.plan_lock(setup.app, who, lock.manual(who, reason), reason)
+        run.phase(Phase.FINISH, dict.fromkeys((m.host for m in fleet.machines), steps), no_parcels)
+        console.emit(Event("ended", text=f"locked: {_hosts(m.host for m in fleet.machines)}"))
+
+
+def take_lock_away(setup: Setup, connect: Connect, console: Console, reason: str) -> None:
+    """Let runs in again. A run that is at work keeps its lock: that one needs nobody to take it away."""
+    fleet = connect()
+    with engaged(setup.app, fleet, console, "unlock", Terms(through=True)) as run:
+        steps = plans.plan_unlock(setup.app, release.who(), reason)
+        run.phase(Phase.FINISH, dict.fromkeys((m.host for m in fleet.machines), steps), no_parcels)
+        console.emit(Event("ended", text=f"unlocked: {_hosts(m.host for m in fleet.machines)}"))
+
+
 # --- their parts -----------------------------------------------------------------------------------------------
-
-
-def observe(app: App, fleet: Fleet, manifest: str, *more: shell.Command, run: str = "") -> dict[Host, Facts]:
-    """Ask every host for its facts; nothing is written. A run that holds the lock gives its id."""
-    variables = questions.variables(app)
-    return {
-        host: questions.read(answers)
-        for host, answers in fleet.each(
-            lambda m: ask(m, variables, *more, questions.observe(manifest), run=run)
-        ).items()
-    }
 
 
 def _ports(env: Mapping[str, str]) -> list[str]:
     """Return the ports that the templates' nginx publishes."""
     return [env.get(name) or str(default) for name, default in nginx.PORTS.items()]
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run that holds the lock of every host."""
-
-    id: str
-    app: App
-    fleet: Fleet
-    console: Console
-
-    def observe(self, manifest: str = "") -> dict[Host, Facts]:
-        """Look from behind the fence: nothing that an earlier run left at work may change what is seen."""
-        return observe(self.app, self.fleet, manifest, run=self.id)
-
-    def carry_out(self, verb: str, planned: Plans, to: Release, parcels: Callable[[Parcel], IO[bytes]]) -> None:
-        """Go through the phases: each ends everywhere before the next begins; a failure before finish undoes all."""
-        try:
-            for phase in BEFORE_FINISH:
-                self.phase(phase, planned, parcels)
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # whatever it is, users come first
-            self._undo(verb, planned, to, error)
-        try:
-            self.phase(Phase.FINISH, planned, parcels)
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the same
-            again = "--force" if verb == "deploy" else f"--to={to.id}"
-            raise NeedsHuman(
-                f"{str(error) or STOPPED}\n{to.id} is live on every host; what came before it is not cleared away.",
-                mend=f"to clear it: inv {verb} --env={self.app.env} {again}",
-            ) from None
-
-    def phase(self, phase: Phase, planned: Plans, parcels: Callable[[Parcel], IO[bytes]]) -> None:
-        if not any(each.of(phase) for each in planned.values()):
-            return
-        self.console.emit(Event("phase", phase=str(phase), text=f"on {_hosts(planned)}"))
-        circumstances = Circumstances(self.id, self.console.emit, parcels, self.fleet.stop)
-        try:
-            self.fleet.each(lambda machine: apply(machine, planned[machine.host], phase, circumstances))
-        except HostFailures as failures:
-            for host, error in failures.failures.items():
-                self.console.emit(Event("failed", host=host, phase=str(phase), text=_with_tail(error)))
-            raise
-
-    def _undo(self, verb: str, planned: Plans, to: Release, cause: BaseException) -> None:
-        reason = str(cause) or STOPPED
-        undoing = {host: _recorded(each, verb, to, reason) for host, each in planned.items()}
-        before = "; ".join(f"{host}: {each.note}" for host, each in planned.items())
-        env = f"--env={self.app.env}"
-        try:
-            self.phase(Phase.UNDO, undoing, _no_parcels)
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the same
-            raise NeedsHuman(
-                f"{reason}\nIt could not be undone everywhere:\n{str(error) or STOPPED}\nBefore, users had: {before}.",
-                mend=f"see what users have now: inv status {env}; a deploy starts from there: inv deploy {env}",
-            ) from None
-        raise Failed(f"{reason}\nUndone on every host. Users have what they had: {before}.") from None
-
-
-@contextlib.contextmanager
-def _engaged(app: App, fleet: Fleet, console: Console, purpose: str) -> Iterator[Run]:
-    run = Run(secrets.token_hex(8), app, fleet, console)
-    with lock.held(fleet, questions.variables(app), run.id, release.who(), purpose):
-        console.watch([str(machine.host) for machine in fleet.machines])
-        try:
-            yield run
-        finally:
-            console.unwatch()
 
 
 def _release(setup: Setup, console: Console, options: Options) -> tuple[source.Tree, release.Made]:
@@ -296,23 +246,8 @@ def _newest_live(app: App, seen: Mapping[Host, Facts]) -> str:
     return max((plans.live_release(app, facts) for facts in seen.values()), default="")
 
 
-def _recorded(each: Plan, verb: str, to: Release, reason: str) -> Plan:
-    """The undo, with a line in the history that says why: the first line of the reason, no program's output."""
-    step = files.record(verb, to, each.live, f"undone: {reason.splitlines()[0][:200]}")
-    return Plan(steps={Phase.UNDO: (*each.of(Phase.UNDO), step)}, variables=each.variables)
-
-
-def _no_parcels(parcel: Parcel) -> IO[bytes]:
-    raise AssertionError(f"nothing is sent in this phase, and yet {parcel} was asked for")
-
-
-def _with_tail(error: GreenroomError) -> str:
-    tail = error.tail if isinstance(error, StepFailed) else ()
-    return "\n".join([str(error), *(f"    {line}" for line in tail)])
-
-
-def _hosts(by_host: Mapping[Host, object]) -> str:
-    return ", ".join(map(str, by_host))
+def _hosts(hosts: Iterable[Host]) -> str:
+    return ", ".join(map(str, hosts))
 
 
 def _standing(app: App, seen: Mapping[Host, Facts]) -> str:

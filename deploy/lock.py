@@ -2,6 +2,9 @@
 
 The lock is a flock on each host, held by a connection that the operator's heartbeat keeps alive (host/lock.sh). A dead
 operator's connection ends, or falls silent for LEASE seconds, and the kernel lets go: nobody has to break a lock.
+
+Every run of an env takes the lock of the env's first host before any other, whichever hosts it is limited to. So two
+runs never hold each other up half-way, and runs on different hosts never migrate one database at once.
 """
 
 from __future__ import annotations
@@ -9,68 +12,179 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from deploy import clock
-from deploy.errors import Locked
+from deploy.apply import ask
+from deploy.errors import LinkLost, Locked, Unreachable
 from deploy.recipe import shell
 from deploy.recipe.shell import Script
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from deploy.apply import Hold, Machine
     from deploy.fleet import Fleet
+    from deploy.recipe.model import Host
 
 LEASE = 30
 BEAT = 5
 """Seconds: a lease outlives a few lost heartbeats, and a dead operator by no more than itself."""
 
+LOOK = 2
+"""Seconds between two looks at a lock that somebody else has, or at a host that is away."""
+
+ABSENCE = 90
+"""Seconds that a host may be away in the middle of a run: a link that comes back, a reboot."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Who wants the lock, for what. `patience` in seconds: how long to wait for somebody else to be done.
+
+    `through` passes a lock that a person has put on (inv lock): to take it away.
+    """
+
+    run: str
+    who: str
+    purpose: str
+    patience: float = 0
+    through: bool = False
+    tell: Callable[[str], None] = field(default=lambda _text: None)
+
+
+class Lock:
+    """The lock of one run, held on some hosts."""
+
+    def __init__(self, variables: tuple[tuple[str, str], ...], claim: Claim) -> None:
+        self._variables = variables
+        self._claim = claim
+        self._holder = json.dumps({"who": claim.who, "doing": claim.purpose, "since": _now()})
+        self._holds: dict[Host, Hold] = {}
+        self._ended = threading.Event()
+
+    def take(self, machine: Machine, patience: float = 0) -> None:
+        """Take the lock of a host, or wait for it for `patience` seconds.
+
+        Raises:
+            Locked: somebody else has it.
+
+        """
+        deadline = clock.monotonic() + patience
+        told = ""
+        while reason := self._try(machine, "through" if self._claim.through else "first"):
+            if clock.monotonic() >= deadline:
+                raise reason
+            if reason.what.partition(";")[0] != told:
+                told = reason.what.partition(";")[0]
+                self._claim.tell(f"waiting: {reason.what}")
+            clock.pause(LOOK, self._ended)
+
+    def mend(self, machine: Machine, stop: Callable[[], bool]) -> None:
+        """Bring a machine back whose link was lost: the connection, the lock, and an engine that answers.
+
+        Raises:
+            LinkLost: it stayed away for ABSENCE seconds, or `stop` said that nobody wants to wait.
+            Locked: somebody else has had the lock meanwhile: what this run knows of the host is not true any more.
+            StepFailed: docker does not come back.
+
+        """
+        deadline = clock.monotonic() + ABSENCE
+        while True:
+            try:
+                machine.reconnect()
+                reason = self._try(machine, "again")
+                break
+            except (LinkLost, Unreachable) as error:
+                if stop() or clock.monotonic() >= deadline:
+                    raise LinkLost(f"the link went away, and the host did not come back: {error.what}") from None
+                clock.pause(LOOK, self._ended)
+        if reason:
+            raise reason
+        ask(machine, self._variables, shell.command("await_engine", ABSENCE), run=self._claim.run)
+
+    def beat(self) -> None:
+        """Keep the leases alive until `release`."""
+        while not clock.pause(BEAT, self._ended):
+            for hold in tuple(self._holds.values()):
+                hold.beat()  # a host that lost it says so itself: every script stands behind its fence
+
+    def release(self) -> None:
+        self._ended.set()
+        for hold in self._holds.values():
+            hold.release()
+
+    def _try(self, machine: Machine, how: str) -> Locked | None:
+        words = shell.command("hold", self._claim.run, LEASE, self._holder, how)
+        hold = machine.hold(Script((words,), self._variables, holds=True))
+        if hold.answer.key == "held":
+            self._holds[machine.host] = hold
+            return None
+        hold.release()
+        return _reason(hold.answer)
+
 
 @contextlib.contextmanager
-def held(fleet: Fleet, variables: tuple[tuple[str, str], ...], run: str, who: str, purpose: str) -> Iterator[None]:
-    """Hold the lock of every host of the fleet for the time of the block.
+def held(fleet: Fleet, variables: tuple[tuple[str, str], ...], claim: Claim) -> Iterator[Lock]:
+    """Hold the lock of every host of the fleet, and of the env's first host, for the time of the block.
 
     Raises:
         Locked: somebody has one of them; nothing is held then.
 
     """
-    holder = json.dumps({"who": who, "doing": purpose, "since": f"{clock.utc_now():%Y-%m-%d %H:%M:%S} UTC"})
-    script = Script((shell.command("hold", run, LEASE, holder),), variables, holds=True)
-    taken: list[Hold] = []
-
-    def take(machine: Machine) -> None:
-        hold = machine.hold(script)
-        if hold.answer.key == "held":
-            taken.append(hold)
-            return
-        hold.release()
-        raise Locked(_describe(hold.answer.values[0]))
-
-    ended = threading.Event()
+    lock = Lock(variables, claim)
+    heart = threading.Thread(target=lock.beat, daemon=True)
     try:
-        fleet.each(take)
-        heart = threading.Thread(target=_beat, args=(taken, ended), daemon=True)
+        first = fleet.first()
+        lock.take(first, claim.patience)
         heart.start()
-        yield
-        ended.set()
-        heart.join()
+        fleet.each(lambda machine: None if machine is first else lock.take(machine))
+        yield lock
     finally:
-        ended.set()
-        for hold in taken:
-            hold.release()
+        lock.release()
+        if heart.is_alive():
+            heart.join()
 
 
-def _beat(holds: list[Hold], ended: threading.Event) -> None:
-    while not clock.pause(BEAT, ended):
-        for hold in holds:
-            hold.beat()  # a host that lost it says so itself: every script stands behind its fence
+def manual(who: str, reason: str) -> str:
+    """Return what a lock that a person puts on says of itself."""
+    return json.dumps({"who": who, "reason": reason, "since": _now()})
 
 
-def _describe(holder: str) -> str:
+def _now() -> str:
+    return f"{clock.utc_now():%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _reason(answer: shell.Answer) -> Locked:
+    """Say who has the lock, from where, since when and for what."""
+    values = answer.values
+    match answer.key:
+        case "locked_by":
+            return Locked(describe(values[0]), mend="when that is over: inv unlock --reason=...")
+        case "held_since":
+            return Locked("another run has been at work here since the link went away")
+    known = _known(values[0])
+    text = "somebody is at work here"
+    if {"who", "since", "doing"} <= known.keys():
+        text = f"{known['who']} is at work here since {known['since']}: {known['doing']}"
+    return Locked(
+        f"{text}; last heard of {values[1]} s ago: the lock goes with that run, or {LEASE} s after it fell silent",
+        mend="to wait for it: --wait",
+    )
+
+
+def describe(locked: str) -> str:
+    """Say what a lock that a person has put on says."""
+    known = _known(locked)
+    if not {"who", "since", "reason"} <= known.keys():
+        return "locked by somebody"
+    return f"locked by {known['who']} since {known['since']}: {known['reason']}"
+
+
+def _known(text: str) -> dict[str, str]:
     try:
-        facts = json.loads(holder)
-        text = f"{facts['who']} is at work here since {facts['since']}: {facts['doing']}"
-    except (ValueError, KeyError, TypeError):
-        text = "somebody is at work here"
-    return f"{text}; the lock goes with that run, or {LEASE} s after it died"
+        data = json.loads(text)
+    except ValueError:
+        return {}
+    return data if isinstance(data, dict) else {}

@@ -22,7 +22,7 @@ import paramiko
 from paramiko.hostkeys import HostKeyEntry, HostKeys, InvalidHostKey
 
 from deploy import clock, host
-from deploy.errors import ConfigError, LinkLost, Unreachable
+from deploy.errors import ConfigError, LinkLost, Overdue, Unreachable
 from deploy.recipe import shell
 
 if TYPE_CHECKING:
@@ -351,7 +351,7 @@ def _lines(channel: paramiko.Channel, limit: float, stop: Callable[[], bool]) ->
     rest = b""
     while not stop():
         if clock.monotonic() > deadline:
-            raise LinkLost(f"it had not come to an end after {limit:.0f} s")
+            raise Overdue(f"it had not come to an end after {limit:.0f} s")
         try:
             block = channel.recv(BLOCK)
         except TimeoutError:

@@ -25,6 +25,15 @@ if TYPE_CHECKING:
     from deploy.config import Setup
     from deploy.console import Console
     from deploy.fleet import Fleet
+    from deploy.run import Batching
+
+WAIT = {"wait": "wait until another run is done: --wait, or --wait=SECONDS"}
+BATCHES = {
+    "batch": "change so many hosts at a time, like 5 or 25%; all at once when left out",
+    "pause": "seconds between two batches",
+}
+PATIENCE = 600
+"""Seconds that --wait waits."""
 
 COMMON = {
     "env": "which env of invoke.yaml, like prod; the configured default when left out",
@@ -40,7 +49,10 @@ SOURCE = {
 
 def verb(**flags: str) -> Callable[[Callable[..., None]], Any]:
     """Make a task. Automatic short flags are off: `hosts` would take -h, and `inv deploy -h` would deploy."""
-    made: Callable[[Callable[..., None]], Any] = task(help={**COMMON, **flags}, auto_shortflags=False, positional=[])
+    optional = [name for name in WAIT if name in flags]
+    made: Callable[[Callable[..., None]], Any] = task(
+        help={**COMMON, **flags}, auto_shortflags=False, positional=[], optional=optional
+    )
     return made
 
 
@@ -49,6 +61,8 @@ def verb(**flags: str) -> Callable[[Callable[..., None]], Any]:
     settle="seconds to watch the new colour before the old one goes; the configured delay when left out",
     force="deploy even if nothing has changed",
     yes="agree to what the plan asks for, like recreating redis after its definition changed",
+    **WAIT,
+    **BATCHES,
 )
 def deploy(
     context: Context,
@@ -59,6 +73,9 @@ def deploy(
     settle: str = "",
     force: bool = False,
     yes: bool = False,
+    wait: str = "",
+    batch: str = "",
+    pause: str = "",
     json: bool = False,
     verbose: bool = False,
 ) -> None:
@@ -71,16 +88,20 @@ def deploy(
     from deploy import flow
 
     with _opened(context, env, hosts, settle=settle, as_json=json, verbose=verbose) as (setup, console, connect):
-        flow.deploy(setup, connect, console, flow.Options(ref, dirty, force, yes))
+        options = flow.Options(ref, dirty, force, yes, _patience(wait), _batching(setup, batch, pause))
+        flow.deploy(setup, connect, console, options)
 
 
-@verb(to="the id of the release to go back to (see `inv history`); the one before when left out")
+@verb(to="the id of the release to go back to (see `inv history`); the one before when left out", **WAIT, **BATCHES)
 def rollback(
     context: Context,
     env: str = "",
     hosts: str = "",
     to: str = "",
     settle: str = "",
+    wait: str = "",
+    batch: str = "",
+    pause: str = "",
     json: bool = False,
     verbose: bool = False,
 ) -> None:
@@ -88,7 +109,8 @@ def rollback(
     from deploy import flow
 
     with _opened(context, env, hosts, settle=settle, as_json=json, verbose=verbose) as (setup, console, connect):
-        flow.rollback(setup, connect, console, to)
+        options = flow.Options(wait=_patience(wait), batching=_batching(setup, batch, pause))
+        flow.rollback(setup, connect, console, to, options)
 
 
 @verb(**SOURCE, settle="as for deploy", force="plan even if nothing has changed")
@@ -144,7 +166,29 @@ def check(context: Context, env: str = "", hosts: str = "", json: bool = False, 
         flow.check(setup, connect, console)
 
 
-ns = Collection(deploy, rollback, plan, status, history, check)
+@verb(reason="why; whoever wants to deploy is told")
+def lock(
+    context: Context, env: str = "", hosts: str = "", reason: str = "", json: bool = False, verbose: bool = False
+) -> None:
+    """Keep every deploy and rollback off the hosts, until `inv unlock`."""
+    from deploy import flow
+
+    with _opened(context, env, hosts, as_json=json, verbose=verbose) as (setup, console, connect):
+        flow.put_lock(setup, connect, console, _said(reason, "lock"))
+
+
+@verb(reason="why; it goes into the history")
+def unlock(
+    context: Context, env: str = "", hosts: str = "", reason: str = "", json: bool = False, verbose: bool = False
+) -> None:
+    """Let deploys in again after `inv lock`. The lock of a run that is at work, or died, goes by itself."""
+    from deploy import flow
+
+    with _opened(context, env, hosts, as_json=json, verbose=verbose) as (setup, console, connect):
+        flow.take_lock_away(setup, connect, console, _said(reason, "unlock"))
+
+
+ns = Collection(deploy, rollback, plan, status, history, check, lock, unlock)
 
 
 # --- around every task -----------------------------------------------------------------------------------------
@@ -202,11 +246,33 @@ def _setup(context: Context, console: Console, env: str, hosts: str, settle: str
     return setup
 
 
+def _patience(wait: str | bool) -> int:
+    """Read --wait, which may come without a number."""
+    from deploy import config
+
+    return PATIENCE if wait is True else config.whole(str(wait or "0"), "--wait", "seconds")
+
+
+def _batching(setup: Setup, batch: str, pause: str) -> Batching:
+    from deploy import config
+    from deploy.run import Batching
+
+    return Batching(config.share(batch, len(setup.hosts)), config.whole(pause or "0", "--pause", "seconds"))
+
+
+def _said(reason: str, verb: str) -> str:
+    from deploy.errors import Refused
+
+    if not reason.strip():
+        raise Refused("no reason was given", mend=f'say why: inv {verb} --reason="..."')
+    return " ".join(reason.split())
+
+
 def _connect(setup: Setup, opened: list[Fleet]) -> Fleet:
     from deploy import fleet
     from deploy.machine import Door
 
-    opened.append(fleet.connect(setup.hosts, Door(setup.ssh).connect))
+    opened.append(fleet.connect(setup.hosts, Door(setup.ssh).connect, setup.app.hosts[0]))
     return opened[0]
 
 

@@ -19,6 +19,7 @@ observe() {
     [ -d "$BASE" ] || return 0
     cd "$BASE" || return
     answer base "$(pwd -P)"
+    [ ! -f locked ] || answer locked "$(cat locked)"
     [ ! -L nginx/live ] || answer conf "$(readlink nginx/live)"
     for directory in nginx/*/; do
         [ ! -d "$directory" ] || [ -L "${directory%/}" ] || answer nginx_dir "$(basename "$directory")"

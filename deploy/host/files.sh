@@ -19,8 +19,12 @@ remove_stale() {
 mark_served() { now >"releases/$RELEASE/served"; }
 unmark_served() { rm -f "releases/$RELEASE/served"; }
 
-# record JSON: one line for people. Its time is this host's own.
-record() { printf '{"at": %s, %s\n' "$(now)" "${1#\{}" >>history.jsonl; }
+# record JSON: one line for people. Its time is this host's own. What it says already, it does not say again: the operator
+# may not have heard.
+record() {
+    [ "$(tail -n 1 history.jsonl 2>/dev/null | cut -d, -f2-)" = " ${1#\{}" ] ||
+        printf '{"at": %s, %s\n' "$(now)" "${1#\{}" >>history.jsonl
+}
 
 # forget RELEASE...: releases, with their images, that nothing uses any more.
 forget() {

@@ -3,22 +3,52 @@
 #   lock   held by a connection of the operator for the whole run; a lease that the operator's heartbeat renews
 #   fence  held by each script while it or anything it started lives: what a dead operator left running
 #          can never overlap with a step of the next one
+# And one that stays until it is taken away: the file `locked`, put there by a person (inv lock).
+#
+# In the app's directory: `run` is the run that holds the lock, `last` the one that held it before, `holder` what people are
+# told of it, `keeper` the process group that holds it, `heard` when its operator was last heard of.
 
-# hold RUN LEASE HOLDER: take the lock or say who has it; keep it while a dot arrives every LEASE seconds.
+# hold RUN LEASE HOLDER HOW: take the lock or say who has it; keep it while a dot arrives every LEASE seconds.
+# HOW is `first`; or `again`, from a run whose connection was lost: it gets its lock back if nobody had it meanwhile; or
+# `through`, from a person who comes to take `locked` away.
 hold() {
     mkdir -p releases switch nginx
     true >>lock || return # a special builtin's failed redirection would end dash without a word
     exec 9>>lock
-    if ! flock -n 9; then
-        answer held_by "$(cat holder 2>/dev/null)"
+    if ! flock -n 9 && ! { [ "$4" = again ] && take_over "$1"; }; then
+        answer held_by "$(cat holder 2>/dev/null)" "$(($(now) - $(cat heard 2>/dev/null || now)))"
         return 75
     fi
-    printf '%s\n' "$1" >run.new && mv -f run.new run
-    printf '%s\n' "$3" >holder.new && mv -f holder.new holder
+    if [ "$4" = again ] && [ "$(latest_run)" != "$1" ]; then
+        answer held_since
+        return 75
+    fi
+    if [ "$4" = first ] && [ -f locked ]; then
+        answer locked_by "$(cat locked)"
+        return 75
+    fi
+    replace keeper "$$"
+    replace heard "$(now)"
+    replace holder "$3"
+    replace run "$1"
     answer held
     # busybox leaves a watcher of `timeout` behind for up to a second: it must not keep the lock (9>&-).
-    while [ "$(timeout "$2" dd bs=1 count=1 2>/dev/null 9>&-)" = . ]; do :; done
-    rm -f holder run
+    while [ "$(timeout "$2" dd bs=1 count=1 2>/dev/null 9>&-)" = . ]; do replace heard "$(now)"; done
+    mv -f run last
+    rm -f holder keeper heard
+}
+
+# replace FILE TEXT: whoever reads it finds the old text or the new one.
+replace() { printf '%s\n' "$2" >"$1.new" && mv -f "$1.new" "$1"; }
+
+latest_run() { cat run 2>/dev/null || cat last 2>/dev/null; }
+
+# take_over RUN: the lock is held by RUN's own lost connection, which this host has not given up yet: end that.
+take_over() {
+    [ "$(latest_run)" = "$1" ] || return
+    keeper=$(cat keeper 2>/dev/null)
+    [ -z "$keeper" ] || kill -TERM "-$keeper" 2>/dev/null
+    timeout 10 flock 9
 }
 
 # fence RUN: go on only if RUN still holds the lock, and nothing of an earlier run is still at work here.
@@ -40,4 +70,20 @@ fence() {
         complain "this run has lost the lock of this host; now: $(cat holder 2>/dev/null || echo nobody)"
         return 75
     fi
+}
+
+# lock_for TEXT / unlock: until a person says otherwise, no run takes the lock of this host.
+lock_for() { replace locked "$1"; }
+unlock() { rm -f locked; }
+
+# await_engine SECONDS: docker answers; after a reboot sshd is there first.
+await_engine() {
+    until_deadline "$1" engine_answers && return
+    complain "docker does not answer: $(docker version --format '{{.Server.Version}}' 2>&1 | tail -n 1)"
+    return 1
+}
+engine_answers() {
+    docker version --format '{{.Server.Version}}' >/dev/null 2>&1 && return
+    sleep 1
+    return 1
 }

@@ -78,13 +78,14 @@ def read(answers: Iterable[Answer]) -> Facts:
         disk_free=int(one("disk_free") or 0),
         lacks=tuple(values[0] for values in known.get("lacks", ())),
         trouble=one("no_docker"),
+        locked=one("locked"),
         colour_health=tuple((Colour(colour), state) for colour, state in known.get("health", ())),
     )
 
 
 _KEYS = {
     "base", "docker", "no_docker", "compose", "container", "image", "switch", "proxy_runs", "conf", "nginx_dir",
-    "release", "source_same", "file", "disk_free", "lacks", "health",
+    "release", "source_same", "file", "disk_free", "lacks", "health", "locked",
 }  # fmt: skip
 
 

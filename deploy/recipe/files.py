@@ -115,8 +115,24 @@ def labels(compose: Mapping[str, Any], digests: Mapping[str, str]) -> str:
 
 def record(verb: str, release: Release, came_from: str, outcome: str) -> Step:
     """One line in the host's history, for people. The host adds its own time."""
-    line = json.dumps({"who": release.who, "what": verb, "release": release.id, "from": came_from, "outcome": outcome})
-    return Step("write history", "people want to know who did what", shell.command("record", line))
+    return _line({"who": release.who, "what": verb, "release": release.id, "from": came_from, "outcome": outcome})
+
+
+def record_words(who: str, verb: str, words: str) -> Step:
+    """The same, of something that has no release."""
+    return _line({"who": who, "what": verb, "outcome": words})
+
+
+def _line(fields: dict[str, str]) -> Step:
+    return Step("write history", "people want to know who did what", shell.command("record", json.dumps(fields)))
+
+
+def lock(text: str, reason: str) -> Step:
+    return Step("keep runs off", reason, shell.command("lock_for", text))
+
+
+def unlock(reason: str) -> Step:
+    return Step("let runs in again", reason, shell.command("unlock"))
 
 
 def mark_served() -> Step:

@@ -156,6 +156,7 @@ class Facts:
     disk_free: int = 0
     lacks: tuple[str, ...] = ()
     trouble: str = ""
+    locked: str = ""
     colour_health: tuple[tuple[Colour, str], ...] = ()
 
     def of(self, stack: str, service: str | None = None) -> tuple[Container, ...]:

@@ -79,6 +79,21 @@ def plan_rollback(app: App, host: Host, facts: Facts, release: Release) -> Plan:
     )
 
 
+def plan_lock(app: App, who: str, text: str, reason: str) -> Plan:
+    """Keep every run off a host until a person lets them in again. `text` is what they will be told."""
+    return Plan(
+        steps={Phase.FINISH: (files.lock(text, reason), files.record_words(who, "lock", reason))},
+        variables=variables(app),
+    )
+
+
+def plan_unlock(app: App, who: str, reason: str) -> Plan:
+    return Plan(
+        steps={Phase.FINISH: (files.unlock(reason), files.record_words(who, "unlock", reason))},
+        variables=variables(app),
+    )
+
+
 def _flow_of_colours(app: App, host: Host, facts: Facts, release: Release, verb: str) -> dict[Phase, tuple[Step, ...]]:
     """From start to finish: what a deploy and a rollback share."""
     live, idle = facts.switch, idle_colour(facts)

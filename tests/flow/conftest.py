@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from world import World
 
-from deploy import clock, config, fleet, flow
+from deploy import clock, config, fleet, flow, run
 from deploy.console import Console
 from deploy.recipe import plan
 
@@ -53,14 +53,24 @@ class Operator:
         return Console(out=self.printed)
 
     def _connect(self, hosts: str = "") -> fleet.Fleet:
-        return fleet.connect(self.setup(hosts).hosts, self.world.machine)
+        setup = self.setup(hosts)
+        return fleet.connect(setup.hosts, self.world.machine, setup.app.hosts[0])
 
-    def deploy(self, *, hosts: str = "", force: bool = False, yes: bool = False) -> None:
-        options = flow.Options(force=force, yes=yes)
-        flow.deploy(self.setup(hosts), lambda: self._connect(hosts), self._console(), options)
+    def deploy(self, *, hosts: str = "", **options: Any) -> None:
+        flow.deploy(self.setup(hosts), lambda: self._connect(hosts), self._console(), flow.Options(**options))
 
-    def rollback(self, to: str = "") -> None:
-        flow.rollback(self.setup(), self._connect, self._console(), to)
+    def lock(self, reason: str) -> None:
+        flow.put_lock(self.setup(), self._connect, self._console(), reason)
+
+    def unlock(self, reason: str) -> None:
+        flow.take_lock_away(self.setup(), self._connect, self._console(), reason)
+
+    def at_work(self, hosts: str = "") -> Any:
+        """Another run of ours holds its locks for the time of the block."""
+        return run.engaged(self.setup().app, self._connect(hosts), self._console(), "deploy r9")
+
+    def rollback(self, to: str = "", **options: Any) -> None:
+        flow.rollback(self.setup(), self._connect, self._console(), to, flow.Options(**options))
 
     def plan(self) -> None:
         flow.plan(self.setup(), self._connect, self._console(), flow.Options())
@@ -73,7 +83,7 @@ class Operator:
 
     def live(self) -> list[str]:
         """Return the release that each host serves."""
-        facts = flow.observe(self.setup().app, self._connect(), "")
+        facts = run.observe(self.setup().app, self._connect(), "")
         return [plan.live_release(self.setup().app, each) for each in facts.values()]
 
     def assert_whole(self) -> None:

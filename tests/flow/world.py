@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import IO, TYPE_CHECKING, Any
 
+from deploy.errors import LinkLost, Unreachable
 from deploy.recipe import files, shell
 from deploy.recipe.shell import Answer, Begin, End, Finished, Line
 
@@ -48,7 +49,11 @@ class Container:
 
 @dataclass
 class Box:
-    """One host. `sick` holds images that never become healthy here; `refuse` words that fail here, and how often."""
+    """One host.
+
+    `sick` holds images that never become healthy here, `refuse` words that fail here and how often; for so many
+    attempts at a connection it is `away`.
+    """
 
     name: str
     containers: list[Container] = field(default_factory=list)
@@ -63,7 +68,10 @@ class Box:
     source: dict[str, str] = field(default_factory=dict)
     history: list[str] = field(default_factory=list)
     run: str = ""
+    last: str = ""
     holder: str = ""
+    locked: str = ""
+    away: int = 0
     connections: dict[str, int] = field(default_factory=dict)
     sick: set[str] = field(default_factory=set)
     dies_in_settle: set[str] = field(default_factory=set)
@@ -75,12 +83,21 @@ class Box:
     def of(self, stack: str, service: str | None = None) -> list[Container]:
         return [c for c in self.containers if c.stack == stack and service in (None, c.service)]
 
+    def let_go(self) -> None:
+        """The connection that held the lock has ended."""
+        if self.run:
+            self.last = self.run
+        self.run = self.holder = ""
+
     def live_image(self, project: str) -> str:
         return next((c.image for c in self.of(f"{project}-{self.switch}", "web")), "")
 
 
 class World:
-    """Hosts, and what may befall the operator. `log` holds (host, command) in order, for asserts about the story."""
+    """Hosts, and what may befall the operator. `log` holds (host, command) in order, for asserts about the story.
+
+    After each of the writes numbered in `cuts` the link goes away: its end is not heard, and the host lets the lock go.
+    """
 
     def __init__(self, hosts: tuple[Host, ...]) -> None:
         self.boxes = {host: Box(str(host)) for host in hosts}
@@ -88,6 +105,7 @@ class World:
         self.scripts: dict[str, int] = {str(host): 0 for host in hosts}
         self.die_after: int | None = None
         self.host_goes_on = False
+        self.cuts: set[int] = set()
         self.excused: set[str] = set()
         self._one_at_a_time = threading.RLock()
         self._time = count(1_000)
@@ -107,7 +125,7 @@ class World:
         self.die_after = None
         self.host_goes_on = False
         for box in self.boxes.values():
-            box.run = box.holder = ""
+            box.let_go()
 
     def tick(self) -> int:
         return next(self._time)
@@ -134,7 +152,7 @@ class World:
             box.was_served = box.was_served or bool(serving)
 
 
-LOOKS = {"observe", "probe", "examine", "history_lines", "hold"}
+LOOKS = {"observe", "probe", "examine", "history_lines", "hold", "await_engine"}
 
 
 class WorldHold:
@@ -147,7 +165,7 @@ class WorldHold:
 
     def release(self) -> None:
         if self.answer.key == "held":
-            self._box.run = self._box.holder = ""
+            self._box.let_go()
 
 
 class WorldMachine:
@@ -157,23 +175,32 @@ class WorldMachine:
         self.host = host
         self._world = world
         self._box = box
+        self._cut = False
 
     def close(self) -> None:
         """Connections cost nothing here."""
 
     def reconnect(self) -> None:
-        """Nor do new ones."""
+        if self._box.away:
+            self._box.away -= 1
+            raise Unreachable("it cannot be reached: no route to host")
+        self._cut = False
 
     def hold(self, script: Script) -> WorldHold:
         (command,) = script.commands
-        word, run, _lease, holder = command.words
+        word, run, _lease, holder, how = command.words
         assert word == "hold"
+        box = self._box
         with self._world._one_at_a_time:
-            self._world.scripts[self._box.name] += 1
-            if self._box.run:
-                return WorldHold(self._box, Answer("held_by", (self._box.holder,)))
-            self._box.run, self._box.holder = run, holder
-            return WorldHold(self._box, Answer("held", ()))
+            self._world.scripts[box.name] += 1
+            if box.run and not (how == "again" and box.run == run):
+                return WorldHold(box, Answer("held_by", (box.holder, "3")))
+            if how == "again" and run not in (box.run, box.last):
+                return WorldHold(box, Answer("held_since", ()))
+            if how == "first" and box.locked:
+                return WorldHold(box, Answer("locked_by", (box.locked,)))
+            box.run, box.holder = run, holder
+            return WorldHold(box, Answer("held", ()))
 
     def run(
         self, script: Script, *, parcel: IO[bytes] | None = None, stop: Callable[[], bool] = lambda: False
@@ -183,23 +210,21 @@ class WorldMachine:
             self._world.scripts[self._box.name] += 1
         if self._world.dead:
             raise Died
+        if self._cut:
+            raise LinkLost("the link broke")
         if script.run and script.run != self._box.run:
             yield Line(f"this run has lost the lock of this host; now: {self._box.holder}")
             yield End(shell.FENCE, 75)
             return
         for number, command in enumerate(script.commands):
-            word = command.words[0]
-            if not script.run and word not in LOOKS:
-                raise Impossible(f"{word} writes, and this script holds no lock")
+            if not script.run and command.words[0] not in LOOKS:
+                raise Impossible(f"{command.words[0]} writes, and this script holds no lock")
             yield Begin(number)
             if stop():
                 return
-            with self._world._one_at_a_time:
-                if self._world.dead and not self._world.host_goes_on:
-                    raise Died
-                status, signals = _Words(self._world, self._box, variables, parcel).do(command)
-                self._world.log.append((self._box.name, command))
-                self._world.check()
+            status, signals = self._do(command, variables, parcel)
+            if self._cut:
+                return
             yield from signals
             yield End(number, status)
             if status:
@@ -207,6 +232,18 @@ class WorldMachine:
         if self._world.dead:
             raise Died
         yield Finished()
+
+    def _do(self, command: Command, variables: dict[str, str], parcel: IO[bytes] | None) -> tuple[int, list[Signal]]:
+        with self._world._one_at_a_time:
+            if self._world.dead and not self._world.host_goes_on:
+                raise Died
+            outcome = _Words(self._world, self._box, variables, parcel).do(command)
+            self._world.log.append((self._box.name, command))
+            self._world.check()
+            if command.words[0] not in LOOKS and len(self._world.writes()) in self._world.cuts:
+                self._cut = True
+                self._box.let_go()
+            return outcome
 
 
 class _Words:
@@ -269,6 +306,8 @@ class _Words:
         if not (box.releases or box.history or box.source):
             return
         self.answer("base", "/home/deploy/greenroom/app")
+        if box.locked:
+            self.answer("locked", box.locked)
         if box.conf:
             self.answer("conf", box.conf)
         for conf in sorted(box.confs):
@@ -292,6 +331,9 @@ class _Words:
             self.answer(
                 "container", c.id, c.stack, c.service, c.image, "running", health, 0, since, c.definition, "False"
             )
+
+    def do_await_engine(self, _seconds: str) -> None:
+        """Docker always answers here."""
 
     def do_probe(self) -> None:
         for colour in OTHER:
@@ -351,7 +393,16 @@ class _Words:
         self.box.served.pop(self.v["RELEASE"], None)
 
     def do_record(self, line: str) -> None:
-        self.box.history.append(json.dumps({"at": self.world.tick(), **json.loads(line)}))
+        said = json.loads(line)
+        last = json.loads(self.box.history[-1]) if self.box.history else {}
+        if not said.items() <= last.items():
+            self.box.history.append(json.dumps({"at": self.world.tick(), **said}))
+
+    def do_lock_for(self, text: str) -> None:
+        self.box.locked = text
+
+    def do_unlock(self) -> None:
+        self.box.locked = ""
 
     def do_forget(self, *releases: str) -> None:
         for ident in releases:

@@ -321,14 +321,23 @@ def test_forget_confs_leaves_the_one_in_use(rig: Rig) -> None:
 
 def test_a_record_is_one_valid_json_line_with_the_host_s_own_time(rig: Rig) -> None:
     said = {"who": "ann@laptop", "outcome": 'undone: 100% "quoted" \\n $HOME `id` é \'', "from": ""}
+    other = shell.command("record", json.dumps({**said, "from": "r0"}))
     command = shell.command("record", json.dumps(said))
-    assert rig.run(command, command).finished
+    assert rig.run(command, other, command).finished
     lines = (rig.base / "history.jsonl").read_text().splitlines()
-    assert len(lines) == 2
+    assert len(lines) == 3
+    assert lines[0].partition(",")[2] == lines[2].partition(",")[2]
     read = json.loads(lines[0])
     assert read.pop("at") > 1_700_000_000
     assert read == said
     assert facts.history_of(lines[0])["who"] == "ann@laptop"
+
+
+def test_a_record_whose_end_was_not_heard_is_not_written_twice(rig: Rig) -> None:
+    command = shell.command("record", json.dumps({"who": "ann", "outcome": "done, 100% $x `id` \\ é"}))
+    for _ in range(2):
+        assert rig.run(command).finished
+    assert len((rig.base / "history.jsonl").read_text().splitlines()) == 1
 
 
 def test_a_release_is_marked_as_served_now_and_unmarked(rig: Rig) -> None:

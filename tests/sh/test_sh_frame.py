@@ -123,8 +123,10 @@ def test_the_command_line_holds_nothing_of_the_script(rig: Rig) -> None:
 
 
 def test_steps_cannot_eat_the_payload_of_the_step_that_reads_it(rig: Rig) -> None:
-    text = rig.script(shell.command("cat"), shell.command("hold", "r", 1, "h"), holds=True).render(library(), TOKEN)
-    assert "step 0 cat </dev/null\nstep 1 hold r 1 h\n" in text
+    text = rig.script(shell.command("cat"), shell.command("hold", "r", 1, "h", "first"), holds=True).render(
+        library(), TOKEN
+    )
+    assert "step 0 cat </dev/null\nstep 1 hold r 1 h first\n" in text
     outcome = rig.run_text(text, b"...")
     assert outcome.lines == []
     assert outcome.finished

@@ -21,8 +21,8 @@ def short(rig: Rig) -> float:
     return 1 if rig.kind == "busybox" else 0.6
 
 
-def hold(run: str = "one", lease: float = 30, holder: str = ANN) -> Command:
-    return shell.command("hold", run, lease, holder)
+def hold(run: str = "one", lease: float = 30, holder: str = ANN, how: str = "first") -> Command:
+    return shell.command("hold", run, lease, holder, how)
 
 
 def is_answer(signal: object) -> bool:
@@ -48,7 +48,7 @@ def test_a_second_holder_is_told_who_has_it(rig: Rig) -> None:
     with rig.started(hold(holder=BOB), holds=True) as one:
         one.until(is_answer)
         outcome = rig.run(hold("two"))
-        assert outcome.one("held_by") == BOB
+        assert outcome.values("held_by") == [(BOB, "0")]
         assert outcome.ends == {0: 75}
         assert (rig.base / "run").read_text() == "one\n"
 
@@ -80,7 +80,7 @@ def test_a_hold_lasts_longer_than_its_lease_while_the_dots_come(rig: Rig) -> Non
         for _ in range(3):
             time.sleep(short(rig) / 2)
             one.send(b".")
-        assert rig.run(hold("two")).one("held_by") == ANN
+        assert rig.run(hold("two")).values("held_by")[0][0] == ANN
         assert one.process.poll() is None
 
 
@@ -90,6 +90,98 @@ def test_a_holder_that_is_killed_holds_nothing(rig: Rig) -> None:
         os.killpg(one.process.pid, signal.SIGKILL)
         one.process.wait()
         assert rig.run(hold("two")).values("held") == [()]
+
+
+def test_a_second_holder_is_told_how_long_nothing_was_heard_of_the_first(rig: Rig) -> None:
+    with rig.started(hold(), holds=True) as one:
+        one.until(is_answer)
+        (rig.base / "heard").write_text(f"{int(time.time()) - 12}\n")
+        ((_, silence),) = rig.run(hold("two")).values("held_by")
+        assert int(silence) in {12, 13}
+        one.send(b".")
+        eventually(lambda: int((rig.base / "heard").read_text()) > time.time() - 5)
+
+
+# --- a connection that was lost --------------------------------------------------------------------------------
+
+
+def test_a_run_gets_the_lock_back_that_its_lost_connection_still_holds(rig: Rig) -> None:
+    with rig.started(hold(), holds=True) as lost:
+        lost.until(is_answer)
+        with rig.started(hold(how="again"), holds=True) as one:
+            assert one.until(is_answer) == Answer("held", ())
+            lost.process.wait(timeout=10)
+            assert (rig.base / "run").read_text() == "one\n"
+            assert rig.run(hold("two")).values("held_by")[0][0] == ANN
+            assert rig.run(shell.command("complain", "at work"), run="one").lines == ["at work"]
+
+
+def test_a_run_gets_the_lock_back_that_its_lost_connection_let_go(rig: Rig) -> None:
+    with rig.started(hold(), holds=True) as lost:
+        lost.until(is_answer)
+        lost.rest()
+    assert rig.run(shell.command("complain", "x"), run="one").ends == {FENCE: 75}
+    with rig.started(hold(how="again"), holds=True) as one:
+        assert one.until(is_answer) == Answer("held", ())
+        assert rig.run(shell.command("complain", "at work"), run="one").lines == ["at work"]
+
+
+def test_a_run_gets_no_lock_back_that_somebody_else_has(rig: Rig) -> None:
+    with rig.started(hold("two", holder=BOB), holds=True) as two:
+        two.until(is_answer)
+        assert rig.run(hold(how="again")).values("held_by")[0][0] == BOB
+        assert two.process.poll() is None
+
+
+def test_a_run_gets_no_lock_back_that_somebody_else_had_meanwhile(rig: Rig) -> None:
+    for run in ("one", "two"):
+        with rig.started(hold(run), holds=True) as each:
+            each.until(is_answer)
+            each.rest()
+    outcome = rig.run(hold(how="again"))
+    assert outcome.values("held_since") == [()]
+    assert outcome.ends == {0: 75}
+
+
+def test_a_run_gets_no_lock_back_on_a_host_where_it_never_had_one(rig: Rig) -> None:
+    assert rig.run(hold(how="again")).values("held_since") == [()]
+
+
+# --- a person's lock -------------------------------------------------------------------------------------------
+
+
+def test_a_person_s_lock_keeps_everybody_off_but_who_takes_it_away(rig: Rig) -> None:
+    holds(rig, "one")
+    assert rig.run(shell.command("lock_for", ANN), run="one").finished
+    outcome = rig.run(hold("two"))
+    assert outcome.values("locked_by") == [(ANN,)]
+    assert outcome.ends == {0: 75}
+    assert (rig.base / "run").read_text() == "one\n"
+    with rig.started(hold("two", how="through"), holds=True) as two:
+        assert two.until(is_answer) == Answer("held", ())
+        assert rig.run(shell.command("unlock"), run="two").finished
+    assert rig.run(hold("three")).values("held") == [()]
+
+
+def test_a_person_who_comes_to_take_it_away_waits_for_a_run_like_everybody(rig: Rig) -> None:
+    with rig.started(hold(), holds=True) as one:
+        one.until(is_answer)
+        assert rig.run(hold("two", how="through")).values("held_by")[0][0] == ANN
+
+
+def test_an_engine_that_comes_back_is_waited_for(rig: Rig) -> None:
+    rig.short_sleeps()
+    rig.docker("version *", status=[1, 1, 0])
+    assert rig.run(shell.command("await_engine", 30)).ends == {0: 0}
+    assert len(rig.calls) == 3
+
+
+def test_an_engine_that_does_not_come_back_says_why(rig: Rig) -> None:
+    rig.docker("version *", does="echo 'Client: 26' >&2; echo 'cannot connect' >&2", status=1)
+    rig.short_sleeps()
+    outcome = rig.run(shell.command("await_engine", 0))
+    assert outcome.ends == {0: 1}
+    assert outcome.lines == ["docker does not answer: cannot connect"]
 
 
 # --- the fence -------------------------------------------------------------------------------------------------

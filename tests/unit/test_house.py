@@ -13,6 +13,7 @@ FILES = sorted(HOUSE.rglob("*.py"))
 FLOORS = [
     {"tasks"},
     {"flow"},
+    {"run"},
     {"release", "lock"},
     {"source", "fleet", "machine"},
     {"config"},

@@ -1,0 +1,204 @@
+"""A run: it holds the lock of every host, looks from behind the fence, and carries a plan out or undoes it."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+from dataclasses import dataclass, field, replace
+from typing import IO, TYPE_CHECKING
+
+from deploy import clock, lock, release
+from deploy.apply import Circumstances, apply, ask
+from deploy.console.events import Event
+from deploy.errors import Failed, GreenroomError, HostFailures, NeedsHuman, StepFailed
+from deploy.recipe import facts as questions
+from deploy.recipe import files
+from deploy.recipe.steps import BEFORE_FINISH, Phase, Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from deploy.apply import Machine
+    from deploy.console import Console
+    from deploy.fleet import Fleet
+    from deploy.recipe import shell
+    from deploy.recipe.model import App, Facts, Host, Release
+    from deploy.recipe.steps import Parcel
+
+STOPPED = "stopped by the operator"
+Plans = dict["Host", Plan]
+
+
+def observe(app: App, fleet: Fleet, manifest: str, *more: shell.Command, run: str = "") -> dict[Host, Facts]:
+    """Ask every host for its facts; nothing is written. A run that holds the lock gives its id."""
+    variables = questions.variables(app)
+    return {
+        host: questions.read(answers)
+        for host, answers in fleet.each(
+            lambda m: ask(m, variables, *more, questions.observe(manifest), run=run)
+        ).items()
+    }
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On what terms a run gets the lock: `wait` for another run for so many seconds; `through` a person's lock."""
+
+    wait: int = 0
+    through: bool = False
+
+
+AT_ONCE = Terms()
+
+
+@contextlib.contextmanager
+def engaged(app: App, fleet: Fleet, console: Console, purpose: str, terms: Terms = AT_ONCE) -> Iterator[Run]:
+    """Hold the lock for the time of the block.
+
+    Raises:
+        Locked: somebody else is at work; nothing was touched.
+
+    """
+    claim = lock.Claim(
+        secrets.token_hex(8),
+        release.who(),
+        purpose,
+        terms.wait,
+        terms.through,
+        lambda text: console.emit(Event("note", text=text)),
+    )
+    with lock.held(fleet, questions.variables(app), claim) as held:
+        console.watch([str(machine.host) for machine in fleet.machines])
+        try:
+            yield Run(claim.run, app, fleet, console, held)
+        finally:
+            console.unwatch()
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How many hosts change at once: `size` hosts, or all where it is 0; seconds of `pause` between two batches."""
+
+    size: int = 0
+    pause: int = 0
+
+    def of(self, planned: Plans) -> list[Plans]:
+        hosts = list(planned)
+        size = self.size or len(hosts)
+        return [{host: planned[host] for host in hosts[n : n + size]} for n in range(0, len(hosts), size)]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that holds the lock of every host."""
+
+    id: str
+    app: App
+    fleet: Fleet
+    console: Console
+    lock: lock.Lock = field(repr=False)
+
+    def observe(self, manifest: str = "") -> dict[Host, Facts]:
+        """Look from behind the fence: nothing that an earlier run left at work may change what is seen."""
+        return observe(self.app, self.fleet, manifest, run=self.id)
+
+    def carry_out(
+        self, verb: str, planned: Plans, to: Release, parcels: Callable[[Parcel], IO[bytes]], batching: Batching
+    ) -> None:
+        """Bring one batch of hosts after the other to a release: all of a batch, or none of it, and then no further.
+
+        Raises:
+            Failed: something broke, and users have what they had.
+            NeedsHuman: it could not be undone, or earlier batches have the new release already.
+
+        """
+        done: list[Host] = []
+        for batch in batching.of(planned):
+            try:
+                if done and batching.pause:
+                    self.console.emit(Event("note", text=f"{_hosts(done)} done; {batching.pause} s of pause"))
+                    clock.pause(batching.pause, threading.Event())
+                replace(self, fleet=self.fleet.part(batch)).carry_out_batch(verb, batch, to, parcels)
+            except (GreenroomError, KeyboardInterrupt) as error:
+                if not done:
+                    raise
+                rest = [host for host in planned if host not in done and host not in batch]
+                raise NeedsHuman(
+                    f"{str(error) or STOPPED}\n{to.id} is live on {_hosts(done)}; "
+                    f"{_hosts(batch)} failed{f'; not touched: {_hosts(rest)}' if rest else ''}.",
+                    mend=f"to go on: inv deploy --env={self.app.env}; to go back: inv rollback --env={self.app.env}",
+                ) from None
+            done += batch
+
+    def carry_out_batch(self, verb: str, planned: Plans, to: Release, parcels: Callable[[Parcel], IO[bytes]]) -> None:
+        """Go through the phases: each ends everywhere before the next begins; a failure before finish undoes all."""
+        try:
+            for phase in BEFORE_FINISH:
+                self.phase(phase, planned, parcels)
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # whatever it is, users come first
+            self._undo(verb, planned, to, error)
+        try:
+            self.phase(Phase.FINISH, planned, parcels)
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the same
+            again = "--force" if verb == "deploy" else f"--to={to.id}"
+            raise NeedsHuman(
+                f"{str(error) or STOPPED}\n"
+                f"{to.id} is live on {_hosts(planned)}; what came before it is not cleared away.",
+                mend=f"to clear it: inv {verb} --env={self.app.env} {again}",
+            ) from None
+
+    def phase(self, phase: Phase, planned: Plans, parcels: Callable[[Parcel], IO[bytes]]) -> None:
+        """Do one phase everywhere; tell of every host that failed.
+
+        Raises:
+            HostFailures: at least one host failed; the others have ended the phase.
+
+        """
+        if not any(each.of(phase) for each in planned.values()):
+            return
+        self.console.emit(Event("phase", phase=str(phase), text=f"on {_hosts(planned)}"))
+        circumstances = Circumstances(self.id, self.console.emit, parcels, self.fleet.stop, self._mend)
+        try:
+            self.fleet.each(lambda machine: apply(machine, planned[machine.host], phase, circumstances))
+        except HostFailures as failures:
+            for host, error in failures.failures.items():
+                self.console.emit(Event("failed", host=host, phase=str(phase), text=_with_tail(error)))
+            raise
+
+    def _mend(self, machine: Machine) -> None:
+        self.lock.mend(machine, lambda: self.fleet.stop(patient=False))
+
+    def _undo(self, verb: str, planned: Plans, to: Release, cause: BaseException) -> None:
+        reason = str(cause) or STOPPED
+        undoing = {host: _recorded(each, verb, to, reason) for host, each in planned.items()}
+        before = "; ".join(f"{host}: {each.note}" for host, each in planned.items())
+        env = f"--env={self.app.env}"
+        try:
+            self.phase(Phase.UNDO, undoing, no_parcels)
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the same
+            raise NeedsHuman(
+                f"{reason}\nIt could not be undone everywhere:\n{str(error) or STOPPED}\nBefore, users had: {before}.",
+                mend=f"see what users have now: inv status {env}; a deploy starts from there: inv deploy {env}",
+            ) from None
+        raise Failed(f"{reason}\nUndone on every host. Users have what they had: {before}.") from None
+
+
+def no_parcels(parcel: Parcel) -> IO[bytes]:
+    """Stand for the parcels of a phase that sends nothing."""
+    raise AssertionError(f"nothing is sent in this phase, and yet {parcel} was asked for")
+
+
+def _recorded(each: Plan, verb: str, to: Release, reason: str) -> Plan:
+    """The undo, with a line in the history that says why: the first line of the reason, no program's output."""
+    step = files.record(verb, to, each.live, f"undone: {reason.splitlines()[0][:200]}")
+    return Plan(steps={Phase.UNDO: (*each.of(Phase.UNDO), step)}, variables=each.variables)
+
+
+def _with_tail(error: GreenroomError) -> str:
+    tail = error.tail if isinstance(error, StepFailed) else ()
+    return "\n".join([str(error), *(f"    {line}" for line in tail)])
+
+
+def _hosts(hosts: Iterable[Host]) -> str:
+    return ", ".join(map(str, hosts))

@@ -1,0 +1,305 @@
+"""One run at a time on an env, whichever hosts it is limited to; a lost link is mended, lock and all; batches."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import pytest
+
+from deploy import clock
+from deploy.errors import Failed, Locked, NeedsHuman
+from deploy.run import Batching
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Let waits pass at once; the list tells how long they were, in seconds."""
+    waits: list[float] = []
+    monkeypatch.setattr(clock, "monotonic", lambda: sum(waits))
+
+    def pause(seconds: float, wake: Any) -> bool:
+        if wake.is_set() or seconds == 5:  # the heartbeat is not what is waited for here
+            return bool(wake.wait(0.01))
+        waits.append(seconds)
+        return False
+
+    monkeypatch.setattr(clock, "pause", pause)
+    return waits
+
+
+def outcomes(operator: Any, host: int = 0) -> list[tuple[str, str]]:
+    """What a host's history says: verb, outcome."""
+    lines = [json.loads(line) for line in list(operator.world.boxes.values())[host].history]
+    return [(line["what"], line["outcome"]) for line in lines]
+
+
+# --- one at a time ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("web2", "web3"), ("web2", "web2"), ("", "web3"), ("web3", "")])
+def test_runs_exclude_each_other_whichever_hosts_they_are_limited_to(operator_of: Any, ours: str, theirs: str) -> None:
+    operator = operator_of(3)
+    operator.deploy()
+    operator.write("2")
+    before = len(operator.world.writes())
+    with operator.at_work(hosts=ours), pytest.raises(Locked, match=r"at work here since .*: deploy r9; last heard of"):
+        operator.deploy(hosts=theirs)
+    assert len(operator.world.writes()) == before
+    assert not any(box.run for box in operator.world.boxes.values())
+    operator.deploy()
+    operator.assert_whole()
+
+
+def test_the_env_s_first_host_is_not_touched_by_a_run_on_others(operator_of: Any) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    operator.write("2")
+    before = len(operator.world.words("web1"))
+    operator.deploy(hosts="web2")
+    assert operator.world.words("web1")[before:] == []
+    first, second = operator.live()
+    assert first < second
+
+
+def test_a_run_on_one_host_needs_no_other_than_that_and_the_first(operator_of: Any) -> None:
+    operator = operator_of(3)
+    operator.deploy()
+    scripts = dict(operator.world.scripts)
+    operator.write("2")
+    operator.deploy(hosts="web3")
+    assert operator.world.scripts["web2"] == scripts["web2"]
+    assert operator.world.scripts["web1"] == scripts["web1"] + 1
+
+
+def test_whoever_waits_is_told_for_whom_and_goes_on_when_that_run_is_over(operator_of: Any, time: list[float]) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    operator.write("2")
+    with operator.at_work():
+        box = next(iter(operator.world.boxes.values()))
+        real = clock.pause
+
+        def pause(seconds: float, wake: Any) -> bool:
+            if len(time) == 4:
+                for each in operator.world.boxes.values():
+                    each.let_go()
+            return real(seconds, wake)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(clock, "pause", pause)
+            operator.deploy(wait=60)
+    assert operator.text.count("waiting: ") == 1
+    assert "deploy r9" in operator.text
+    assert box.run == ""
+    operator.assert_whole()
+
+
+def test_patience_ends(operator_of: Any, time: list[float]) -> None:
+    operator = operator_of(1)
+    with operator.at_work(), pytest.raises(Locked):
+        operator.deploy(wait=60)
+    assert 60 <= sum(time) <= 64
+
+
+# --- a person's lock -------------------------------------------------------------------------------------------
+
+
+def test_a_lock_that_a_person_puts_on_keeps_runs_off_until_it_is_taken_away(operator_of: Any) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    operator.lock("moving the database")
+    operator.write("2")
+    for verb in (operator.deploy, operator.rollback, lambda: operator.lock("me, too")):
+        with pytest.raises(Locked, match=r"locked by .* since .*: moving the database") as caught:
+            verb()
+        assert "inv unlock" in caught.value.mend
+    operator.status()
+    assert operator.text.count("moving the database") == 2 + 2  # the step's reason, and status, on each host
+    operator.unlock("moved")
+    operator.deploy()
+    operator.assert_whole()
+    told = [("deploy", "done"), ("lock", "moving the database"), ("unlock", "moved"), ("deploy", "done")]
+    assert outcomes(operator) == outcomes(operator, 1) == told
+
+
+def test_unlock_takes_no_lock_from_a_run_that_is_at_work(operator_of: Any) -> None:
+    operator = operator_of(1)
+    with operator.at_work(), pytest.raises(Locked, match="deploy r9"):
+        operator.unlock("I am in a hurry")
+
+
+# --- a link that goes away -------------------------------------------------------------------------------------
+
+
+def cut_everywhere(operator_of: Any, hosts: int, verb: str, prepare: int) -> int:
+    """Cut the link after write 1, 2, 3, ... of `verb`; return how many cuts there were."""
+    for cuts in itertools.count(1):
+        operator = operator_of(hosts)
+        for version in range(prepare):
+            operator.write(str(version))
+            operator.deploy()
+        operator.write("next")
+        number = len(operator.world.writes()) + cuts
+        operator.world.cuts = {number}
+        try:
+            getattr(operator, verb)()
+        except Failed:
+            assert operator.world.writes()[number - 1] == "migrate"
+            operator.deploy()
+        else:
+            assert [told for told in outcomes(operator) if told == (verb, "done")] == [(verb, "done")] * (
+                prepare + 1 if verb == "deploy" else 1
+            )
+        operator.assert_whole()
+        if len(operator.world.writes()) < number:
+            return cuts
+    raise AssertionError("unreachable")
+
+
+@pytest.mark.parametrize("hosts", [1, 3])
+@pytest.mark.parametrize("prepare", [0, 1])
+def test_a_deploy_goes_on_after_its_link_was_lost_anywhere(operator_of: Any, hosts: int, prepare: int) -> None:
+    assert cut_everywhere(operator_of, hosts, "deploy", prepare) > 10
+
+
+@pytest.mark.parametrize("hosts", [1, 3])
+def test_a_rollback_goes_on_after_its_link_was_lost_anywhere(operator_of: Any, hosts: int) -> None:
+    assert cut_everywhere(operator_of, hosts, "rollback", 2) > 6
+
+
+def test_a_migration_is_not_run_again_by_itself(operator_of: Any) -> None:
+    operator = operator_of(2)
+    operator.world.cuts = {operator_writes_until(operator_of, "migrate")}
+    with pytest.raises(Failed, match="Undone"):
+        operator.deploy()
+    assert operator.world.words().count("migrate") == 1
+    operator.deploy()
+    operator.assert_whole()
+
+
+def operator_writes_until(operator_of: Any, word: str) -> int:
+    """Return which write of a first deploy on two hosts a word is."""
+    operator = operator_of(2)
+    operator.deploy()
+    return int(operator.world.writes().index(word)) + 1
+
+
+def test_a_host_that_is_away_for_a_while_is_waited_for(operator_of: Any, time: list[float]) -> None:
+    operator = operator_of(3)
+    operator.deploy()
+    operator.write("2")
+    operator.world.cuts = {len(operator.world.writes()) + 4}
+    for box in operator.world.boxes.values():
+        box.away = 5
+    operator.deploy()
+    assert sum(time) == 10
+    assert "asking again" in operator.text
+    operator.assert_whole()
+
+
+def test_a_host_that_stays_away_is_named_and_the_others_are_undone(operator_of: Any, time: list[float]) -> None:
+    operator = operator_of(3)
+    operator.deploy()
+    live = operator.live()
+    operator.write("2")
+    operator.world.cuts = {len(operator.world.writes()) + 4}
+    boxes = list(operator.world.boxes.values())
+    away = next(iter(boxes))
+    for box in boxes:
+        box.away = 10_000
+    with pytest.raises(NeedsHuman, match="the host did not come back: it cannot be reached"):
+        operator.deploy()
+    assert sum(time) >= 2 * 90
+    for box in boxes:
+        box.away = 0
+    assert operator.live() == live
+    assert away.run == ""
+    operator.deploy()
+    operator.assert_whole()
+
+
+def test_a_run_whose_lock_somebody_else_had_meanwhile_touches_that_host_no_more(
+    operator_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = operator_of(1)
+    operator.deploy()
+    operator.write("2")
+    number = len(operator.world.writes()) + 4
+    operator.world.cuts = {number}
+    (box,) = operator.world.boxes.values()
+    real = type(box).let_go
+
+    def let_go(self: Any) -> None:
+        real(self)
+        self.last = "somebody else"
+
+    monkeypatch.setattr(type(box), "let_go", let_go)
+    with pytest.raises(NeedsHuman, match="another run has been at work here"):
+        operator.deploy()
+    monkeypatch.undo()
+    assert len(operator.world.writes()) == number
+    operator.deploy()
+    operator.assert_whole()
+
+
+# --- batches ---------------------------------------------------------------------------------------------------
+
+
+def test_batches_go_one_after_the_other_with_a_pause(operator_of: Any, time: list[float]) -> None:
+    operator = operator_of(3)
+    operator.deploy()
+    operator.write("2")
+    before = len(operator.world.log)
+    operator.deploy(batching=Batching(1, 7))
+    story = [
+        (host, c.words[0]) for host, c in operator.world.log[before:] if c.words[0] in {"migrate", "start", "stop"}
+    ]
+    assert story == [
+        ("web1", "migrate"),
+        *((f"web{n}", word) for n in (1, 2, 3) for word in ("start", "stop")),
+    ]
+    assert time == [7, 7]
+    operator.assert_whole()
+
+
+def test_the_first_batch_that_fails_is_the_last_and_says_what_is_where(operator_of: Any, time: list[float]) -> None:
+    operator = operator_of(3)
+    operator.deploy()
+    (old,) = set(operator.live())
+    operator.write("2")
+    boxes = list(operator.world.boxes.values())
+    boxes[1].refuse["gate"] = 1
+    with pytest.raises(NeedsHuman) as caught:
+        operator.deploy(batching=Batching(1))
+    new, *others = operator.live()
+    assert new != old
+    assert others == [old, old]
+    assert f"{new} is live on web1; web2 failed; not touched: web3." in str(caught.value)
+    assert not time
+    operator.deploy()
+    operator.assert_whole()
+
+
+def test_a_first_batch_that_fails_is_a_deploy_that_failed(operator_of: Any) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    live = operator.live()
+    operator.write("2")
+    next(iter(operator.world.boxes.values())).refuse["gate"] = 1
+    with pytest.raises(Failed, match="Undone"):
+        operator.deploy(batching=Batching(1))
+    assert operator.live() == live
+
+
+def test_a_rollback_has_batches_too(operator_of: Any) -> None:
+    operator = operator_of(2)
+    for version in "12":
+        operator.write(version)
+        operator.deploy()
+    before = len(operator.world.log)
+    operator.rollback(batching=Batching(1))
+    story = [host for host, c in operator.world.log[before:] if c.words[0] in {"start", "stop"}]
+    assert story == ["web1", "web1", "web2", "web2"]
+    operator.assert_whole()
