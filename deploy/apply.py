@@ -111,7 +111,7 @@ def apply(machine: Machine, plan: Plan, phase: Phase, circumstances: Circumstanc
     performance = _Performance(machine.host, steps, phase, circumstances)
     lost = performance.perform(machine, plan)
     for _ in range(LOSSES):
-        if not lost or phase is Phase.MIGRATE:
+        if not lost or (phase is Phase.MIGRATE and lost.sent):
             break
         performance.tell(f"{lost.what}; asking again")
         circumstances.mend(machine)

@@ -72,7 +72,11 @@ class StepFailed(Failed):
 
 
 class LinkLost(Failed):
-    """The link went away before the end was heard: the outcome is not known."""
+    """The link went away before the end was heard: the outcome is not known, unless the script was never `sent`."""
+
+    def __init__(self, what: str, *, sent: bool = True) -> None:
+        super().__init__(what)
+        self.sent = sent
 
 
 class Overdue(Failed):

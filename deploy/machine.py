@@ -301,7 +301,7 @@ class SshMachine:
             channel = self._transport.open_session(timeout=script.deadline)
             channel.exec_command(line)
         except (OSError, EOFError, paramiko.SSHException) as error:
-            raise LinkLost(f"the link broke: {error or type(error).__name__}") from None
+            raise LinkLost(f"the link broke: {error or type(error).__name__}", sent=False) from None
         # A script that fails early closes its end of the stream: what it printed says why, and is read next.
         with contextlib.suppress(OSError):
             channel.settimeout(script.deadline)

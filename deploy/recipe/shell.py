@@ -84,8 +84,12 @@ class Script:
     holds: bool = False
 
     def render(self, library: str, token: str) -> str:
-        """Return the sh text: the library, the variables, and a marked step for each command."""
-        lines = [library, "set -u", f"TOKEN={token}"]
+        """Return the sh text: the library, the variables, and a marked step for each command.
+
+        All that acts stands between braces, which sh reads to the end before it does anything: a script that arrives
+        cut short does nothing.
+        """
+        lines = [library, "{", "set -u", f"TOKEN={token}"]
         lines += [f"{name}={shlex.quote(value)}" for name, value in self.variables]
         if self.run or self.holds:
             # nginx's workers look into what is made here: a login's own umask must not hide it from them.
@@ -97,7 +101,7 @@ class Script:
             f"step {number} {each}" + ("" if each.words[0] in READS_INPUT else " </dev/null")
             for number, each in enumerate(self.commands)
         ]
-        return "\n".join([*lines, "mark finished"]) + "\n"
+        return "\n".join([*lines, "mark finished", "}"]) + "\n"
 
 
 READS_INPUT = frozenset({"receive", "hold"})

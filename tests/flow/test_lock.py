@@ -179,6 +179,14 @@ def test_a_migration_is_not_run_again_by_itself(operator_of: Any) -> None:
     operator.assert_whole()
 
 
+def test_a_migration_that_was_never_begun_is_begun_when_the_link_is_back(operator_of: Any) -> None:
+    operator = operator_of(2)
+    operator.world.cuts = {operator_writes_until(operator_of, "migrate") - 1}
+    operator.deploy()
+    assert operator.world.words().count("migrate") == 1
+    operator.assert_whole()
+
+
 def operator_writes_until(operator_of: Any, word: str) -> int:
     """Return which write of a first deploy on two hosts a word is."""
     operator = operator_of(2)

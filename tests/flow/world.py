@@ -211,7 +211,7 @@ class WorldMachine:
         if self._world.dead:
             raise Died
         if self._cut:
-            raise LinkLost("the link broke")
+            raise LinkLost("the link broke", sent=False)
         if script.run and script.run != self._box.run:
             yield Line(f"this run has lost the lock of this host; now: {self._box.holder}")
             yield End(shell.FENCE, 75)

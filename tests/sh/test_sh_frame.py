@@ -51,6 +51,20 @@ def test_a_script_ends_with_the_mark_that_its_end_was_reached(rig: Rig) -> None:
     assert outcome.status == 0
 
 
+def test_a_script_that_arrives_cut_short_does_nothing(rig: Rig) -> None:
+    """The link may go away while it is sent, and sh runs what it got."""
+    script = rig.script(shell.command("mkdir", "made"), shell.command("mkdir", "made too"), holds=True)
+    text = script.render(library(), TOKEN)
+    line, content = shell.wrap(text)
+    acts = len(library().encode())
+    for cut in [*range(acts, len(content) - 2, 7), len(content) - 2]:
+        process = rig.popen(line)
+        process.communicate(content[:cut], timeout=30)
+        assert not list(rig.base.glob("made*")), text[:cut]
+    assert rig.run_text(text).finished
+    assert {path.name for path in rig.base.iterdir()} == {"made", "made too"}
+
+
 def test_no_commands_are_a_script_too(rig: Rig) -> None:
     assert rig.look().signals == (Finished(),)
 

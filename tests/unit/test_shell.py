@@ -46,28 +46,30 @@ def render(*commands: Command, run: str = "", holds: bool = False) -> list[str]:
 
 def test_a_script_that_looks_enters_no_directory_and_passes_no_fence() -> None:
     assert render(shell.command("observe", "")) == [
-        "library", "", "set -u", f"TOKEN={TOKEN}", "NAME='it'\"'\"'s'", "step 0 observe '' </dev/null", "mark finished",
+        "library", "", "{", "set -u", f"TOKEN={TOKEN}", "NAME='it'\"'\"'s'",
+        "step 0 observe '' </dev/null", "mark finished", "}",
     ]  # fmt: skip
 
 
 def test_a_script_of_a_run_works_in_the_app_s_directory_behind_the_fence() -> None:
     lines = render(shell.command("stop", "blue"), shell.command("start", "blue"), run="run id")
-    assert lines[5:] == [
+    assert lines[6:] == [
         INTO_THE_APP,
         "step -1 fence 'run id'",
         "step 0 stop blue </dev/null",
         "step 1 start blue </dev/null",
         "mark finished",
+        "}",
     ]
 
 
 def test_a_script_that_holds_has_no_fence_to_pass() -> None:
     lines = render(shell.command("hold", "r", 30, "who"), holds=True)
-    assert lines[5:] == [INTO_THE_APP, "step 0 hold r 30 who", "mark finished"]
+    assert lines[6:] == [INTO_THE_APP, "step 0 hold r 30 who", "mark finished", "}"]
 
 
 def test_only_words_that_read_the_input_get_it() -> None:
-    assert render(shell.command("receive"))[5] == "step 0 receive"
+    assert render(shell.command("receive"))[6] == "step 0 receive"
 
 
 def test_a_wrapped_script_counts_bytes_and_not_characters() -> None:
