@@ -81,31 +81,54 @@ class Fleet:
             machine.close()
 
 
-def connect(hosts: Iterable[Host], open_one: Callable[[Host], Machine], first: Host | None = None) -> Fleet:
+def connect(
+    hosts: Iterable[Host],
+    open_one: Callable[[Host], Machine],
+    first: Host | None = None,
+    skip: Callable[[HostFailures], None] | None = None,
+) -> Fleet:
     """Connect to every host at once, each in a thread of its own (opening is not thread-safe within one connection).
 
-    `first` is the env's first host, among them or not.
+    `first` is the env's first host, among them or not. With `skip` the unreachable ones are told to it and left out, as
+    long as there is one that can be reached.
 
     Raises:
         HostFailures: hosts that cannot be reached, all of them by name.
 
     """
-    opened: list[Machine] = []
+    opened: dict[Host, Machine] = {}
     hosts = tuple(hosts)
 
-    def keep(host: Host) -> Machine:
-        machine = open_one(host)
-        opened.append(machine)
-        return machine
+    def keep(host: Host) -> None:
+        opened[host] = open_one(host)
 
     try:
-        machines = _collect({host: lambda host=host: keep(host) for host in hosts})  # type: ignore[misc]
-    except BaseException:
-        for machine in opened:
-            machine.close()
-        raise
-    beside = None if first is None or first in hosts else lambda: _open_beside(first, open_one)
-    return Fleet([machines[host] for host in hosts], beside)
+        _collect({host: lambda host=host: keep(host) for host in hosts})  # type: ignore[misc]
+    except BaseException as error:
+        if skip and opened and isinstance(error, HostFailures) and _only_unreachable(error):
+            skip(error)
+        else:
+            for machine in opened.values():
+                machine.close()
+            raise
+    machines = [opened[host] for host in hosts if host in opened]
+    if first is None or first in opened or (skip and first in hosts):
+        return Fleet(machines)
+
+    def open_first() -> Machine:
+        try:
+            return _open_beside(first, open_one)
+        except Unreachable as error:
+            if not skip:
+                raise
+            skip(HostFailures({str(first): error}))
+            return machines[0]
+
+    return Fleet(machines, open_first)
+
+
+def _only_unreachable(error: HostFailures) -> bool:
+    return all(isinstance(each, Unreachable) for each in error.failures.values())
 
 
 def _open_beside(first: Host, open_one: Callable[[Host], Machine]) -> Machine:
@@ -113,8 +136,8 @@ def _open_beside(first: Host, open_one: Callable[[Host], Machine]) -> Machine:
         return open_one(first)
     except Unreachable as error:
         raise Unreachable(
-            f"{first}: {error.what}\nEvery run takes the lock of the env's first host, also one on other hosts.",
-            mend=error.mend,
+            f"{error.what}\nEvery run takes the lock of the env's first host, also one on other hosts.",
+            mend=f"{error.mend}; to go on without it: --skip-unreachable",
         ) from None
 
 

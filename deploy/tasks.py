@@ -35,6 +35,8 @@ BATCHES = {
 PATIENCE = 600
 """Seconds that --wait waits."""
 
+SKIP = {"skip-unreachable": "go on without the hosts that cannot be reached; they stay as they are"}
+
 COMMON = {
     "env": "which env of invoke.yaml, like prod; the configured default when left out",
     "hosts": "only these hosts of the env, separated by commas",
@@ -63,6 +65,7 @@ def verb(**flags: str) -> Callable[[Callable[..., None]], Any]:
     yes="agree to what the plan asks for, like recreating redis after its definition changed",
     **WAIT,
     **BATCHES,
+    **SKIP,
 )
 def deploy(
     context: Context,
@@ -76,6 +79,7 @@ def deploy(
     wait: str = "",
     batch: str = "",
     pause: str = "",
+    skip_unreachable: bool = False,
     json: bool = False,
     verbose: bool = False,
 ) -> None:
@@ -87,12 +91,21 @@ def deploy(
     """
     from deploy import flow
 
-    with _opened(context, env, hosts, settle=settle, as_json=json, verbose=verbose) as (setup, console, connect):
+    with _opened(context, env, hosts, settle=settle, skip=skip_unreachable, as_json=json, verbose=verbose) as (
+        setup,
+        console,
+        connect,
+    ):
         options = flow.Options(ref, dirty, force, yes, _patience(wait), _batching(setup, batch, pause))
         flow.deploy(setup, connect, console, options)
 
 
-@verb(to="the id of the release to go back to (see `inv history`); the one before when left out", **WAIT, **BATCHES)
+@verb(
+    to="the id of the release to go back to (see `inv history`); the one before when left out",
+    **WAIT,
+    **BATCHES,
+    **SKIP,
+)
 def rollback(
     context: Context,
     env: str = "",
@@ -102,13 +115,18 @@ def rollback(
     wait: str = "",
     batch: str = "",
     pause: str = "",
+    skip_unreachable: bool = False,
     json: bool = False,
     verbose: bool = False,
 ) -> None:
     """Go back to the release before, on every host, with its env and nginx configuration. Nothing is built."""
     from deploy import flow
 
-    with _opened(context, env, hosts, settle=settle, as_json=json, verbose=verbose) as (setup, console, connect):
+    with _opened(context, env, hosts, settle=settle, skip=skip_unreachable, as_json=json, verbose=verbose) as (
+        setup,
+        console,
+        connect,
+    ):
         options = flow.Options(wait=_patience(wait), batching=_batching(setup, batch, pause))
         flow.rollback(setup, connect, console, to, options)
 
@@ -132,12 +150,23 @@ def plan(
         flow.plan(setup, connect, console, flow.Options(ref, dirty, force))
 
 
-@verb()
-def status(context: Context, env: str = "", hosts: str = "", json: bool = False, verbose: bool = False) -> None:
+@verb(**SKIP)
+def status(
+    context: Context,
+    env: str = "",
+    hosts: str = "",
+    skip_unreachable: bool = False,
+    json: bool = False,
+    verbose: bool = False,
+) -> None:
     """Show what is live on each host: colour, release, since when, health, containers, settings stack."""
     from deploy import flow
 
-    with _opened(context, env, hosts, as_json=json, verbose=verbose) as (setup, console, connect):
+    with _opened(context, env, hosts, skip=skip_unreachable, as_json=json, verbose=verbose) as (
+        setup,
+        console,
+        connect,
+    ):
         flow.status(setup, connect, console)
 
 
@@ -201,6 +230,7 @@ def _opened(
     hosts: str,
     *,
     settle: str = "",
+    skip: bool = False,
     as_json: bool = False,
     verbose: bool = False,
 ) -> Iterator[tuple[Setup, Console, Callable[[], Fleet]]]:
@@ -216,7 +246,7 @@ def _opened(
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         setup = _setup(context, console, env, hosts, settle)
-        yield setup, console, lambda: _connect(setup, opened)
+        yield setup, console, lambda: _connect(setup, opened, console if skip else None)
     except GreenroomError as error:
         console.fail(error)
         sys.exit(error.exit_code)
@@ -268,11 +298,13 @@ def _said(reason: str, verb: str) -> str:
     return " ".join(reason.split())
 
 
-def _connect(setup: Setup, opened: list[Fleet]) -> Fleet:
+def _connect(setup: Setup, opened: list[Fleet], skips: Console | None) -> Fleet:
+    """Connect; `skips` is told of hosts that cannot be reached and may be left out."""
     from deploy import fleet
     from deploy.machine import Door
 
-    opened.append(fleet.connect(setup.hosts, Door(setup.ssh).connect, setup.app.hosts[0]))
+    tell = (lambda missing: skips.say(f"left out:\n{missing}")) if skips else None
+    opened.append(fleet.connect(setup.hosts, Door(setup.ssh).connect, setup.app.hosts[0], tell))
     return opened[0]
 
 

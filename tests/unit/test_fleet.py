@@ -49,6 +49,58 @@ def test_the_work_is_done_on_every_host_and_its_results_keep_the_order_of_the_ho
     assert list(made().each(work).items()) == [(host, f"done on {host}") for host in HOSTS]
 
 
+def opener(*away: Host) -> Any:
+    def open_one(host: Host) -> Any:
+        if host in away:
+            raise Unreachable("no route to host", mend="look at the cable")
+        return Fake(host)
+
+    return open_one
+
+
+def test_hosts_that_cannot_be_reached_are_left_out_when_that_is_asked_for() -> None:
+    told: list[HostFailures] = []
+    some = fleet.connect(HOSTS, opener(HOSTS[0], HOSTS[2]), HOSTS[0], told.append)
+    assert [machine.host for machine in some.machines] == [HOSTS[1], HOSTS[3]]
+    assert [list(each.failures) for each in told] == [["web1", "web3"]]
+    assert some.first() is some.machines[0]
+
+
+def test_at_least_one_host_must_be_reached() -> None:
+    with pytest.raises(HostFailures):
+        fleet.connect(HOSTS, opener(*HOSTS), HOSTS[0], lambda _: None)
+
+
+def test_only_what_cannot_be_reached_is_left_out() -> None:
+    def refuse(host: Host) -> Any:
+        if host == HOSTS[1]:
+            raise Failed("something else")
+        return Fake(host)
+
+    with pytest.raises(HostFailures):
+        fleet.connect(HOSTS, refuse, HOSTS[0], lambda _: None)
+
+
+def test_the_env_s_first_host_is_opened_beside_the_others_once_and_closed_with_them() -> None:
+    some = fleet.connect(HOSTS[1:], opener(), HOSTS[0])
+    first: Any = some.first()
+    assert (first.host, some.first() is first) == (HOSTS[0], True)
+    assert [machine.host for machine in some.machines] == list(HOSTS[1:])
+    some.close()
+    assert first.closed == [HOSTS[0]]
+    assert some.leader == HOSTS[1]
+
+
+def test_a_first_host_that_cannot_be_reached_stops_a_run_on_others_unless_it_is_left_out() -> None:
+    with pytest.raises(Unreachable, match="lock of the env's first host") as caught:
+        fleet.connect(HOSTS[1:], opener(HOSTS[0]), HOSTS[0]).first()
+    assert "--skip-unreachable" in caught.value.mend
+    told: list[HostFailures] = []
+    some = fleet.connect(HOSTS[1:], opener(HOSTS[0]), HOSTS[0], told.append)
+    assert some.first() is some.machines[0]
+    assert [list(each.failures) for each in told] == [["web1"]]
+
+
 def test_all_hosts_work_at_once() -> None:
     together = threading.Barrier(len(HOSTS), timeout=10)
     assert len(made().each(lambda _: together.wait())) == len(HOSTS)
