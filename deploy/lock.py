@@ -62,6 +62,7 @@ class Lock:
         self._claim = claim
         self._holder = json.dumps({"who": claim.who, "doing": claim.purpose, "since": _now()})
         self._holds: dict[Host, Hold] = {}
+        self._beside: Machine | None = None
         self._ended = threading.Event()
 
     def take(self, machine: Machine, patience: float = 0) -> None:
@@ -80,6 +81,19 @@ class Lock:
                 told = reason.what.partition(";")[0]
                 self._claim.tell(f"waiting: {reason.what}")
             clock.pause(LOOK, self._ended)
+
+    def take_first(self, machine: Machine, *, beside: bool) -> None:
+        """Take the lock of the env's first host; `beside` says that the run does not work on it.
+
+        Raises:
+            Locked: somebody else has it, and the claim's patience is over.
+
+        """
+        try:
+            self.take(machine, self._claim.patience)
+        except Locked as reason:
+            raise Locked(f"{machine.host}: {reason.what}", mend=reason.mend) from None
+        self._beside = machine if beside else None
 
     def mend(self, machine: Machine, stop: Callable[[], bool]) -> None:
         """Bring a machine back whose link was lost: the connection, the lock, and an engine that answers.
@@ -107,8 +121,12 @@ class Lock:
     def beat(self) -> None:
         """Keep the leases alive until `release`."""
         while not clock.pause(BEAT, self._ended):
-            for hold in tuple(self._holds.values()):
-                hold.beat()  # a host that lost it says so itself: every script stands behind its fence
+            for host, hold in tuple(self._holds.items()):
+                # A host that the run works on says itself that it lost the lock: every script stands behind its fence.
+                if not hold.beat() and self._beside and host == self._beside.host:
+                    with contextlib.suppress(LinkLost, Unreachable):  # the next beat tries again
+                        self._beside.reconnect()
+                        self._try(self._beside, "again")
 
     def release(self) -> None:
         self._ended.set()
@@ -137,7 +155,7 @@ def held(fleet: Fleet, variables: tuple[tuple[str, str], ...], claim: Claim) -> 
     heart = threading.Thread(target=lock.beat, daemon=True)
     try:
         first = fleet.first()
-        lock.take(first, claim.patience)
+        lock.take_first(first, beside=first not in fleet.machines)
         heart.start()
         fleet.each(lambda machine: None if machine is first else lock.take(machine))
         yield lock

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import threading
 from typing import Any
 
 import pytest
 
-from deploy import clock
+from deploy import clock, lock
 from deploy.errors import Failed, Locked, NeedsHuman
 from deploy.run import Batching
 
@@ -71,6 +72,22 @@ def test_a_run_on_one_host_needs_no_other_than_that_and_the_first(operator_of: A
     operator.deploy(hosts="web3")
     assert operator.world.scripts["web2"] == scripts["web2"]
     assert operator.world.scripts["web1"] == scripts["web1"] + 1
+
+
+def test_the_first_host_s_lock_is_taken_back_when_its_link_was_lost_beside_the_run(
+    operator_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "BEAT", 0.01)
+    operator = operator_of(3)
+    first = next(iter(operator.world.boxes.values()))
+    first.away = 3
+    beaten = threading.Event()
+    with operator.at_work(hosts="web3") as run:
+        first.let_go()
+        until = clock.monotonic() + 10
+        while first.run != run.id and clock.monotonic() < until:
+            beaten.wait(0.01)
+        assert (first.run, first.away) == (run.id, 0)
 
 
 def test_whoever_waits_is_told_for_whom_and_goes_on_when_that_run_is_over(operator_of: Any, time: list[float]) -> None:

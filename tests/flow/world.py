@@ -158,10 +158,11 @@ LOOKS = {"observe", "probe", "examine", "history_lines", "hold", "await_engine"}
 class WorldHold:
     def __init__(self, box: Box, answer: Answer) -> None:
         self._box = box
+        self._run = box.run
         self.answer = answer
 
     def beat(self) -> bool:
-        return True
+        return self._box.run == self._run
 
     def release(self) -> None:
         if self.answer.key == "held":
