@@ -6,7 +6,8 @@
 # And one that stays until it is taken away: the file `locked`, put there by a person (inv lock).
 #
 # In the app's directory: `run` is the run that holds the lock, `last` the one that held it before, `holder` what people are
-# told of it, `keeper` the process group that holds it, `heard` when its operator was last heard of.
+# told of it, `keeper` the process group that holds it, `heard` when its operator was last heard of. `leader` is the process group of the
+# latest script, and `unfinished` is there until that script comes to its end.
 
 # hold RUN LEASE HOLDER HOW: take the lock or say who has it; keep it while a dot arrives every LEASE seconds.
 # HOW is `first`; or `again`, from a run whose connection was lost: it gets its lock back if nobody had it meanwhile; or
@@ -64,12 +65,35 @@ fence() {
             return 75
         }
     fi
-    # sshd gives every command a session of its own, so this pid names the whole group.
-    printf '%s\n' "$$" >leader
     if [ "$(cat run 2>/dev/null)" != "$1" ]; then
         complain "this run has lost the lock of this host; now: $(cat holder 2>/dev/null || echo nobody)"
         return 75
     fi
+    [ ! -f unfinished ] || end_one_offs || return
+    # sshd gives every command a session of its own, so this pid names the whole group.
+    replace leader "$$"
+    true >unfinished
+}
+
+# unfence: the script has come to its end.
+unfence() { rm -f unfinished; }
+
+# A container of `compose run` (a migration) is docker's child, not ours: it outlives a script that was ended.
+end_one_offs() {
+    for stack in "$PROJECT-blue" "$PROJECT-green" "$SETTINGS"; do
+        ids=$(one_offs "$stack") || return
+        [ -n "$ids" ] || continue
+        complain "an earlier run left a one-off container of $stack: ending it"
+        # shellcheck disable=SC2086  # the ids are hexadecimal words
+        docker stop $ids >/dev/null 2>&1 # one that removes itself is not there any more for the next line
+        # shellcheck disable=SC2086
+        docker rm -f $ids >/dev/null 2>&1
+        [ -z "$(one_offs "$stack")" ] || return
+    done
+}
+
+one_offs() {
+    docker ps -aq --filter "label=com.docker.compose.project=$1" --filter label=com.docker.compose.oneoff=True
 }
 
 # lock_for TEXT / unlock: until a person says otherwise, no run takes the lock of this host.

@@ -101,6 +101,7 @@ class Script:
             f"step {number} {each}" + ("" if each.words[0] in READS_INPUT else " </dev/null")
             for number, each in enumerate(self.commands)
         ]
+        lines += ["unfence"] if self.run else []
         return "\n".join([*lines, "mark finished", "}"]) + "\n"
 
 

@@ -34,6 +34,13 @@ def holds(rig: Rig, run: str) -> None:
     rig.base.mkdir(exist_ok=True)
     (rig.base / "run").write_text(f"{run}\n")
     (rig.base / "holder").write_text(f"{ANN}\n")
+    one_offs(rig, "*")
+
+
+def one_offs(rig: Rig, stack: str, *says: str) -> None:
+    """Let a stack have these one-off containers, one list after the other."""
+    question = f"ps -aq --filter label=com.docker.compose.project={stack}"
+    rig.docker(f"{question} --filter label=com.docker.compose.oneoff=True", says or "")
 
 
 def test_a_free_lock_is_taken_and_the_rooms_of_the_house_are_made(rig: Rig) -> None:
@@ -48,7 +55,8 @@ def test_a_second_holder_is_told_who_has_it(rig: Rig) -> None:
     with rig.started(hold(holder=BOB), holds=True) as one:
         one.until(is_answer)
         outcome = rig.run(hold("two"))
-        assert outcome.values("held_by") == [(BOB, "0")]
+        ((holder, silence),) = outcome.values("held_by")
+        assert (holder, int(silence) < 30) == (BOB, True)
         assert outcome.ends == {0: 75}
         assert (rig.base / "run").read_text() == "one\n"
 
@@ -272,6 +280,38 @@ def test_a_child_that_outlives_its_script_is_behind_the_fence_too(rig: Rig) -> N
     outcome = rig.run(shell.command("complain", "mine"), run="two")
     assert outcome.lines[-1] == "mine"
     assert "still at work" in outcome.lines[0]
+
+
+def test_a_one_off_container_that_a_dead_operator_left_is_ended_before_anything_else_begins(rig: Rig) -> None:
+    """A migration: docker's own child, which no signal to the script reaches."""
+    holds(rig, "one")
+    left = works_on(rig, "while :; do sleep 0.05; done")
+    with rig.started(left, run="one"):
+        begun(rig)
+        holds(rig, "two")
+        one_offs(rig, "app-green", "aaa\n", "")
+        rig.docker("stop aaa")
+        rig.docker("rm -f aaa", status=1)  # it has removed itself
+        outcome = rig.run(shell.command("complain", "mine"), run="two")
+        assert outcome.lines[1:] == [
+            "an earlier run left a one-off container of app-green: ending it",
+            "mine",
+        ]
+    rig.forget_calls()
+    assert rig.run(shell.command("complain", "mine"), run="two").lines[-1] == "mine"
+    assert rig.calls == []
+
+
+def test_a_one_off_container_that_stays_keeps_the_next_run_out(rig: Rig) -> None:
+    holds(rig, "one")
+    with rig.started(works_on(rig, "while :; do sleep 0.05; done"), run="one"):
+        begun(rig)
+        holds(rig, "two")
+        one_offs(rig, "app-blue", "aaa\n")
+        rig.docker("stop aaa", status=1)
+        rig.docker("rm -f aaa", status=1)
+        assert rig.run(shell.command("mkdir", "touched"), run="two").ends == {FENCE: 1}
+    assert not (rig.base / "touched").exists()
 
 
 def test_what_cannot_be_ended_keeps_the_next_run_out(rig: Rig) -> None:

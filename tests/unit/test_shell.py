@@ -58,6 +58,7 @@ def test_a_script_of_a_run_works_in_the_app_s_directory_behind_the_fence() -> No
         "step -1 fence 'run id'",
         "step 0 stop blue </dev/null",
         "step 1 start blue </dev/null",
+        "unfence",
         "mark finished",
         "}",
     ]
