@@ -206,7 +206,7 @@ def _connect(setup: Setup, opened: list[Fleet]) -> Fleet:
     from deploy import fleet
     from deploy.machine import Door
 
-    opened.append(fleet.connect(setup.hosts, Door(setup.ssh).connect))
+    opened.append(fleet.connect(setup.hosts, Door(setup.ssh, setup.hosts).connect))
     return opened[0]
 
 
