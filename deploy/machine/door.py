@@ -114,7 +114,7 @@ class Door:
             connect_timeout=left,
             connect_kwargs={
                 "sock": carrier,
-                "banner_timeout": left / 2,  # so that there is time for another try
+                "banner_timeout": left / 3,  # so that there is time for another try
                 "auth_timeout": left,
                 "channel_timeout": left,
                 "auth_strategy": login.Login(hop, self._keys),
@@ -193,7 +193,7 @@ def _may_pass(error: Exception) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):  # paramiko's banner hides it
         return "it did not answer in time (deploy.ssh.connect_timeout)"
     if isinstance(error, EOFError) or "protocol banner" in str(error):
         return "it hung up before it said who it is"

@@ -8,7 +8,10 @@ and must answer.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import socket
+import sys
+import termios
 import threading
 
 import paramiko
@@ -35,6 +38,7 @@ class Wire:
     def __init__(self, carrier: socket.socket | paramiko.Channel) -> None:
         self._carrier = carrier
         self._heard = False
+        self._queued = 0
 
     def recv(self, size: int) -> bytes:
         data = self._carrier.recv(size)
@@ -48,9 +52,23 @@ class Wire:
         return getattr(self._carrier, name)
 
     def stirred(self) -> bool:
-        """Say whether anything came in since the last time that this was asked."""
+        """Say whether anything came in, or found its way out, since the last time that this was asked.
+
+        A thin line may need a minute for what a full window holds, and no answer overtakes it.
+        """
         heard, self._heard = self._heard, False
-        return heard
+        before, self._queued = self._queued, self.queued()
+        return heard or self._queued < before
+
+    def queued(self) -> int:
+        """Return the bytes that nobody has acknowledged yet, on the first stretch of the way."""
+        if isinstance(self._carrier, paramiko.Channel):
+            before: Wire = self._carrier.get_transport().sock  # type: ignore[assignment]  # it was made on one
+            return before.queued()
+        try:
+            return int.from_bytes(fcntl.ioctl(self._carrier, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        except OSError:
+            return 0  # closed, or no system that counts them
 
 
 def dial(address: str, port: int, limit: float) -> socket.socket:
@@ -82,7 +100,8 @@ def _watch(transport: paramiko.Transport, wire: Wire) -> None:
             # In a thread of its own: whoever sends may wait for ever, and who watches must not.
             threading.Thread(target=_ask, args=(transport,), name="ask", daemon=True).start()
         if silent >= SILENCE:
-            transport.close()
+            with contextlib.suppress(OSError, EOFError, paramiko.SSHException):  # a channel says goodbye, in vain
+                transport.close()
 
 
 def _ask(transport: paramiko.Transport) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import select
 import shutil
 import socket
 import subprocess
@@ -197,7 +198,8 @@ class Relay:
     """A box on the way: passes bytes on, until it is told otherwise.
 
     `delay` in seconds each way, `rate` in bytes a second towards the host. While it `swallows`, it goes on reading and
-    passes on nothing: its kernel acknowledges it all. While it `stalls`, it does not even read.
+    passes on nothing: its kernel acknowledges it all. While it `stalls`, it does not even read. The first `drops`
+    connections are hung up on.
     """
 
     def __init__(self, target: Sshd, *, delay: float = 0, rate: float = 0) -> None:
@@ -205,8 +207,11 @@ class Relay:
         self._delay = delay
         self._rate = rate
         self._listener = socket.create_server((target.address, 0))
+        if rate:  # a thin line holds little: what waits, waits at the sender's
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 15)
         self.port: int = self._listener.getsockname()[1]
         self.connections = 0
+        self.drops = 0
         self.swallows = threading.Event()
         self.stalls = threading.Event()
         self._ended = threading.Event()
@@ -234,22 +239,24 @@ class Relay:
             while True:
                 near, _ = self._listener.accept()
                 self.connections += 1
+                if self.connections <= self.drops:
+                    near.close()
+                    continue
                 far = socket.create_connection((self._target.address, self._target.port))
                 for end in (near, far):
                     end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    end.settimeout(0.05)
                 self._ends += [near, far]
                 for source, sink, rate in ((near, far, self._rate), (far, near, 0)):
                     threading.Thread(target=self._carry, args=(source, sink, rate), daemon=True).start()
 
     def _carry(self, source: socket.socket, sink: socket.socket, rate: float) -> None:
         held: list[tuple[float, bytes]] = []
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # ended, or closed by `cut`
             while not self._ended.is_set():
                 if self.stalls.is_set():
                     time.sleep(0.05)
                     continue
-                with contextlib.suppress(TimeoutError):
+                if select.select([source], [], [], 0.02)[0]:
                     data = source.recv(4096)
                     if not data:
                         sink.shutdown(socket.SHUT_WR)
@@ -260,6 +267,4 @@ class Relay:
                 while held and held[0][0] <= time.monotonic():
                     data = held.pop(0)[1]
                     if not self.swallows.is_set():
-                        sink.settimeout(None)
                         sink.sendall(data)
-                        sink.settimeout(0.05)
