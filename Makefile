@@ -19,14 +19,14 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	@# One at a time: each folder of tests has a conftest of its own.
-	for tests in unit flow sh e2e; do $(BIN)/mypy tests/$$tests || exit; done
+	for tests in unit flow sh link e2e; do $(BIN)/mypy tests/$$tests || exit; done
 
 check: lint
 	$(BIN)/python -m pytest tests/unit tests/flow tests/sh --numprocesses 2
 
 # One pytest run at the end, so that its summary is the last word.
 test: lint
-	$(BIN)/python -m pytest tests/unit tests/flow tests/sh tests/e2e
+	$(BIN)/python -m pytest tests/unit tests/flow tests/sh tests/link tests/e2e
 
 demo: $(STAMP)
 	$(BIN)/python -m testbed.demo

@@ -304,7 +304,7 @@ def _connect(setup: Setup, opened: list[Fleet], skips: Console | None) -> Fleet:
     from deploy.machine import Door
 
     tell = (lambda missing: skips.say(f"left out:\n{missing}")) if skips else None
-    opened.append(fleet.connect(setup.hosts, Door(setup.ssh).connect, setup.app.hosts[0], tell))
+    opened.append(fleet.connect(setup.hosts, Door(setup.ssh, {*setup.hosts, setup.app.hosts[0]}).connect, setup.app.hosts[0], tell))
     return opened[0]
 
 

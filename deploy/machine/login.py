@@ -1,0 +1,211 @@
+"""Who we are to a host: the agent's keys, and those in files.
+
+Every key file is opened before the first connection, by one thread: a passphrase is asked for once, on the terminal,
+and Ctrl-C reaches who asks.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import getpass
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import paramiko
+from paramiko.agent import AgentSSH
+
+from deploy.errors import Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from deploy.machine.ssh_config import Hop
+
+TRIES = 3
+"""How often a passphrase may be mistyped, as in OpenSSH."""
+
+AGENT_ANSWERS = 10
+"""Seconds that an agent has for an answer. One that was forwarded may be gone with its link."""
+
+KINDS: dict[bytes, type[paramiko.PKey]] = {
+    b"ssh-ed25519": paramiko.Ed25519Key,
+    b"ecdsa-sha2": paramiko.ECDSAKey,
+    b"ssh-rsa": paramiko.RSAKey,
+}
+
+
+def terminal() -> Callable[[str], str] | None:
+    """Return a way to ask for a passphrase, or None where nobody sits."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return None
+    return getpass.getpass
+
+
+class Keys:
+    """The key files of a run, each read once. What cannot be used is remembered with its reason."""
+
+    def __init__(self, ask: Callable[[str], str] | None) -> None:
+        self._ask = ask
+        self._keys: dict[Path, paramiko.PKey] = {}
+        self._troubles: dict[Path, str] = {}
+
+    def read(self, hops: Iterable[Hop]) -> None:
+        """Read the keys of these hops; ask for a passphrase where a hop has no other way in that we can see."""
+        for hop in hops:
+            for path in hop.identities:
+                if path not in self._keys and path not in self._troubles and (path.exists() or hop.named):
+                    self._read(path, hop)
+
+    def _read(self, path: Path, hop: Hop) -> None:
+        try:
+            self._keys[path] = _load(path, None)
+        except paramiko.PasswordRequiredException:
+            with _agent_keys(hop.agent) as held:
+                lies_there = any(_is_of(key, path) for key in held)
+                # Nobody named this one, and the agent has others: it would be asked for in vain, most of the time.
+                if not lies_there and (hop.named or not held):
+                    self._unlock(path)
+        except OSError as error:
+            self._troubles[path] = f"{path} cannot be read: {error.strerror}"
+        except paramiko.SSHException as error:
+            self._troubles[path] = f"{path} cannot be used: {error}"
+
+    def _unlock(self, path: Path) -> None:
+        if not self._ask:
+            self._troubles[path] = (
+                f"{path} is encrypted, and there is no terminal to ask for its passphrase (ssh-add {path} gives it "
+                "to an agent)"
+            )
+            return
+        for _ in range(TRIES):
+            passphrase = self._ask(f"Passphrase of {path} (empty: do without this key): ")
+            if not passphrase:
+                self._troubles[path] = f"{path} is encrypted, and was left out"
+                return
+            with contextlib.suppress(paramiko.SSHException):
+                self._keys[path] = _load(path, passphrase)
+                return
+        self._troubles[path] = f"the passphrase of {path} was wrong {TRIES} times"
+
+    def of(self, hop: Hop) -> list[paramiko.PKey]:
+        return [self._keys[path] for path in hop.identities if path in self._keys]
+
+    def troubles(self, hop: Hop) -> list[str]:
+        return [self._troubles[path] for path in hop.identities if path in self._troubles]
+
+
+class Login:
+    """Logs in to one hop; what paramiko calls an authentication strategy."""
+
+    def __init__(self, hop: Hop, keys: Keys) -> None:
+        self._hop = hop
+        self._keys = keys
+
+    def authenticate(self, transport: paramiko.Transport) -> list[str]:
+        """Try key after key.
+
+        Raises:
+            Unreachable: none was taken; it says which were tried, and what kept others from it.
+
+        """
+        tried = 0
+        with _agent_keys(self._hop.agent) as held:
+            own = [key for key in held if any(_is_of(key, path) for path in self._hop.identities)]
+            others = [] if self._hop.only else [key for key in held if key not in own]
+            blobs = {key.asbytes() for key in held}
+            files = [key for key in self._keys.of(self._hop) if key.asbytes() not in blobs]
+            # Keys that somebody named come before those that happen to lie in the agent.
+            for key in [*own, *files, *others] if self._hop.named else [*own, *others, *files]:
+                tried += 1
+                try:
+                    wanted = transport.auth_publickey(self._hop.user, key)
+                except paramiko.BadAuthenticationType as error:
+                    raise self._refused(f"it takes no keys, only {', '.join(error.allowed_types)}") from None
+                except paramiko.AuthenticationException:
+                    if not transport.is_active():
+                        raise self._refused(f"it hung up after {_keys(tried)}") from None
+                    continue
+                if wanted:
+                    raise self._refused(f"it takes the key, and wants {' or '.join(wanted)} as well")
+                return []
+        raise self._refused(f"it took none of {_keys(tried)}" if tried else "there is no key to show")
+
+    def _refused(self, why: str) -> Unreachable:
+        reasons = "; ".join([why, *self._keys.troubles(self._hop)])
+        return Unreachable(f"the login as {self._hop.user} is refused: {reasons}", mend=f"try: {self._hop.by_hand()}")
+
+
+def _keys(number: int) -> str:
+    return "1 key" if number == 1 else f"{number} keys"
+
+
+@contextlib.contextmanager
+def _agent_keys(path: str) -> Iterator[list[paramiko.PKey]]:
+    """Offer the keys of the agent behind a socket; none if there is nobody."""
+    agent = AgentSSH()
+    with contextlib.suppress(OSError, paramiko.SSHException), contextlib.ExitStack() as stack:
+        if path:
+            wire = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            wire.settimeout(AGENT_ANSWERS)
+            wire.connect(path)
+            agent._connect(wire)  # type: ignore[attr-defined]  # noqa: SLF001  # paramiko's Agent knows SSH_AUTH_SOCK only
+            stack.pop_all()
+    try:
+        yield list(agent.get_keys())
+    finally:
+        agent._close()  # type: ignore[attr-defined]  # noqa: SLF001  # the same
+
+
+def _is_of(key: paramiko.PKey, path: Path) -> bool:
+    return key.asbytes() == _public_half(path)
+
+
+def _public_half(path: Path) -> bytes:
+    """Return the public key of a key file: an OpenSSH file says it in the clear, for others the .pub beside it does.
+
+    The format is that of PROTOCOL.key in OpenSSH's source.
+    """
+    try:
+        first, *body = path.read_text().split("\n")
+        if first == "-----BEGIN OPENSSH PRIVATE KEY-----":
+            message = paramiko.Message(
+                base64.b64decode("".join(body[: body.index("-----END OPENSSH PRIVATE KEY-----")]))
+            )
+            message.get_bytes(len("openssh-key-v1\0"))
+            for _ in ("cipher", "key derivation", "its options"):
+                message.get_binary()
+            message.get_int()
+            return message.get_binary()
+        return base64.b64decode(path.with_name(f"{path.name}.pub").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return b""
+
+
+def _load(path: Path, passphrase: str | None) -> paramiko.PKey:
+    """Read a private key of any kind, and the certificate beside it.
+
+    Raises:
+        OSError: it cannot be read.
+        paramiko.PasswordRequiredException: it is encrypted.
+        paramiko.SSHException: it is no key that paramiko knows, or the passphrase is wrong.
+
+    """
+    kind = paramiko.Message(_public_half(path)).get_binary().partition(b"-nistp")[0]
+    # A passphrase costs half a second a try, on purpose; so only the right kind is tried, where the file says it.
+    for each in [KINDS[kind]] if kind in KINDS else KINDS.values():
+        try:
+            key = each.from_private_key_file(str(path), passphrase)
+        except paramiko.PasswordRequiredException:
+            raise
+        except (paramiko.SSHException, ValueError):
+            continue
+        certificate = path.with_name(f"{path.name}-cert.pub")
+        if certificate.exists():
+            key.load_certificate(str(certificate))
+        return key
+    raise paramiko.SSHException("it is no RSA, ECDSA or Ed25519 key, or its passphrase is another")

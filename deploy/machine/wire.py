@@ -1,0 +1,110 @@
+"""What carries a transport: a socket, or a channel of the jump host before it; and who notices that it went dead.
+
+paramiko sends keep-alives and never counts the answers (paramiko #2463). The kernel sees bytes that nobody
+acknowledges, but not a box on the way that acknowledges everything and passes on nothing. So the other side is asked,
+and must answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import socket
+import sys
+import termios
+import threading
+
+import paramiko
+
+from deploy import clock
+
+TICK = 1.0
+"""Seconds between two looks."""
+
+ASK = 5
+"""Looks in which nothing was heard, after which the other side is asked whether it is there."""
+
+SILENCE = 15
+"""Looks in which nothing was heard, after which the link counts as dead. They are counted, not timed: a laptop that was
+closed, or a process that was stopped, has not looked."""
+
+LINK_TIMEOUT_MS = 15_000
+"""Milliseconds after which the kernel gives up bytes that nobody acknowledges."""
+
+
+class Wire:
+    """A socket, or a channel, that remembers whether anything came in."""
+
+    def __init__(self, carrier: socket.socket | paramiko.Channel) -> None:
+        self._carrier = carrier
+        self._heard = False
+        self._queued = 0
+
+    def recv(self, size: int) -> bytes:
+        data = self._carrier.recv(size)
+        self._heard = True
+        return data
+
+    def hang_up(self) -> None:
+        self._carrier.close()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._carrier, name)
+
+    def stirred(self) -> bool:
+        """Say whether anything came in, or found its way out, since the last time that this was asked.
+
+        A thin line may need a minute for what a full window holds, and no answer overtakes it.
+        """
+        heard, self._heard = self._heard, False
+        before, self._queued = self._queued, self.queued()
+        return heard or self._queued < before
+
+    def queued(self) -> int:
+        """Return the bytes that nobody has acknowledged yet, on the first stretch of the way."""
+        if isinstance(self._carrier, paramiko.Channel):
+            before: Wire = self._carrier.get_transport().sock  # type: ignore[assignment]  # it was made on one
+            return before.queued()
+        try:
+            return int.from_bytes(fcntl.ioctl(self._carrier, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        except OSError:
+            return 0  # closed, or no system that counts them
+
+
+def dial(address: str, port: int, limit: float) -> socket.socket:
+    """Connect to a host, by whichever of its addresses answers. `limit` in seconds for each.
+
+    Raises:
+        OSError: none does, or the name does not resolve.
+
+    """
+    sock = socket.create_connection((address, port), timeout=limit)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, LINK_TIMEOUT_MS)
+    return sock
+
+
+def watch(transport: paramiko.Transport, wire: Wire) -> None:
+    """Close a transport when its other side has been silent for too long, from now on until it ends."""
+    threading.Thread(target=_watch, args=(transport, wire), name="watch", daemon=True).start()
+
+
+def _watch(transport: paramiko.Transport, wire: Wire) -> None:
+    silent = 0
+    never = threading.Event()
+    while not clock.pause(TICK, never) and transport.is_active():
+        silent = 0 if wire.stirred() else silent + 1
+        if silent == ASK:
+            # In a thread of its own: whoever sends may wait for ever, and who watches must not.
+            threading.Thread(target=_ask, args=(transport,), name="ask", daemon=True).start()
+        if silent >= SILENCE:
+            with contextlib.suppress(OSError, EOFError, paramiko.SSHException):  # a channel says goodbye, in vain
+                transport.close()
+
+
+def _ask(transport: paramiko.Transport) -> None:
+    """Send what every sshd answers, if only by saying that it does not know it; return when it did."""
+    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+        transport.global_request("keepalive@openssh.com")

@@ -1,0 +1,216 @@
+"""Who we are to a host: real agents, key files of every kind, passphrases that somebody types, or nobody."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sshd import ME, Place, make_key, printed, public
+
+from deploy.config import Ssh
+from deploy.errors import Unreachable
+from deploy.machine import login
+
+
+@pytest.fixture
+def agent(place: Place) -> Iterator[Path]:
+    """A real agent without keys; the path of its socket."""
+    sock = place.home / "agent"
+    process = subprocess.Popen(["ssh-agent", "-D", "-a", str(sock)], stdout=subprocess.DEVNULL)
+    try:
+        while not sock.exists():
+            assert process.poll() is None
+        yield sock
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def add(agent: Path, *keys: Path) -> None:
+    environment = {**os.environ, "SSH_AUTH_SOCK": str(agent)}
+    subprocess.run(["ssh-add", "-q", *map(str, keys)], env=environment, check=True, timeout=10)
+
+
+@pytest.mark.parametrize("kind", ["rsa", "ecdsa", "ed25519"])
+def test_a_key_file_of_any_kind_opens(place: Place, kind: str) -> None:
+    sshd = place.sshd()
+    key = make_key(place.home / "own", kind)
+    place.authorized.write_text(public(key))
+    assert printed(place.connect(sshd.host, Ssh(identity=str(key))), "echo in") == ["in"]
+
+
+def test_a_key_of_the_agent_opens(place: Place, agent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sshd = place.sshd()
+    add(agent, place.key.rename(place.home / "moved"))
+    with pytest.raises(Unreachable, match="there is no key to show"):
+        place.connect(sshd.host)
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(agent))
+    machine = place.connect(sshd.host)
+    machine.reconnect()
+    assert printed(machine, "echo in") == ["in"]
+
+
+@pytest.mark.parametrize("said", ["{agent}", "~/agent", "$OURS", "${{OURS}}"])
+def test_an_agent_that_the_configuration_names_is_asked(
+    place: Place, agent: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    sshd = place.sshd()
+    add(agent, place.key.rename(place.home / "moved"))
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/nowhere")
+    monkeypatch.setenv("OURS", str(agent))
+    place.config(f"IdentityAgent {said.format(agent=agent)}\n")
+    assert printed(place.connect(sshd.host), "echo in") == ["in"]
+
+
+@pytest.mark.parametrize("line", ["IdentityAgent none", "IdentitiesOnly yes"])
+def test_an_agent_that_is_not_to_be_asked_is_not(
+    place: Place, agent: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    sshd = place.sshd()
+    add(agent, place.key.rename(place.home / "moved"))
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(agent))
+    place.config(f"{line}\n")
+    with pytest.raises(Unreachable, match="there is no key to show"):
+        place.connect(sshd.host)
+
+
+@pytest.mark.parametrize("sock", ["/nowhere", "known_hosts"])
+def test_an_agent_that_is_gone_is_none(place: Place, monkeypatch: pytest.MonkeyPatch, sock: str) -> None:
+    sshd = place.sshd()
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(place.ssh_dir / sock))
+    assert printed(place.connect(sshd.host), "echo in") == ["in"]
+
+
+def test_a_key_that_is_named_comes_before_all_others_of_an_agent_that_holds_too_many(
+    place: Place, agent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sshd = place.sshd(more="MaxAuthTries 3")
+    add(agent, *(make_key(place.home / f"other{n}") for n in range(6)))
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(agent))
+    with pytest.raises(Unreachable, match="it hung up after 3 keys"):
+        place.connect(sshd.host)
+    assert printed(place.connect(sshd.host, Ssh(identity=str(place.key))), "echo in") == ["in"]
+
+
+# --- passphrases -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def locked(place: Place) -> Path:
+    key = make_key(place.home / "locked", "ed25519", "open sesame")
+    place.authorized.write_text(public(key))
+    return key
+
+
+def test_a_passphrase_is_asked_for_once(place: Place, locked: Path) -> None:
+    jump, sshd = place.sshd(), place.sshd()
+    place.config(f"Host 127.0.0.1\n  IdentityFile {locked}\n  ProxyJump localhost:{jump.port}\nHost localhost\n")
+    place.config(
+        f"Host web\n  HostName 127.0.0.1\n  ProxyJump 127.0.0.1:{jump.port}\nHost *\n  IdentityFile {locked}\n"
+    )
+    machine = place.connect(sshd.host.__class__("web", ME, sshd.port), passphrases=["open sesame"])
+    machine.reconnect()
+    assert printed(machine, "echo in") == ["in"]
+
+
+@pytest.mark.parametrize("kind", ["rsa", "ecdsa", "ed25519"])
+@pytest.mark.parametrize("form", ["", "PEM"])
+def test_an_encrypted_key_of_any_kind_is_opened_and_a_mistyped_passphrase_asked_for_again(
+    place: Place, kind: str, form: str
+) -> None:
+    if (kind, form) == ("ed25519", "PEM"):
+        pytest.skip("ssh-keygen writes no such file")
+    sshd = place.sshd()
+    key = make_key(place.home / "locked", kind, "open sesame", *(["-m", form] if form else []))
+    place.authorized.write_text(public(key))
+    ssh = Ssh(identity=str(key))
+    assert printed(place.connect(sshd.host, ssh, ["sesame", "open", "open sesame"]), "echo in") == ["in"]
+    with pytest.raises(Unreachable, match=r"there is no key to show; the passphrase of .*locked was wrong 3 times"):
+        place.connect(sshd.host, ssh, ["a", "b", "c", "open sesame"])
+
+
+def test_where_nobody_sits_an_encrypted_key_is_told_with_the_way_to_give_it_to_an_agent(
+    place: Place, locked: Path
+) -> None:
+    sshd = place.sshd()
+    with pytest.raises(Unreachable) as caught:
+        place.connect(sshd.host, Ssh(identity=str(locked)))
+    assert f"{locked} is encrypted, and there is no terminal" in caught.value.what
+    assert f"ssh-add {locked}" in caught.value.what
+
+
+def test_no_passphrase_is_asked_for_a_key_that_the_agent_holds(place: Place, agent: Path, locked: Path) -> None:
+    sshd = place.sshd()
+    plain = place.home / "plain"
+    plain.write_bytes(locked.read_bytes())
+    plain.chmod(0o600)
+    subprocess.run(["ssh-keygen", "-q", "-p", "-P", "open sesame", "-N", "", "-f", str(plain)], check=True)
+    add(agent, plain)
+    place.config(f"IdentityAgent {agent}\n")
+    assert printed(place.connect(sshd.host, Ssh(identity=str(locked)), []), "echo in") == ["in"]
+
+
+def test_a_usual_key_is_not_asked_for_when_the_agent_has_others(place: Place, agent: Path) -> None:
+    sshd = place.sshd()
+    other = make_key(place.home / "other")
+    place.authorized.write_text(public(other))
+    add(agent, other)
+    subprocess.run(["ssh-keygen", "-q", "-p", "-N", "later", "-f", str(place.key)], check=True)
+    place.config(f"IdentityAgent {agent}\n")
+    assert printed(place.connect(sshd.host, passphrases=[]), "echo in") == ["in"]
+
+
+def test_an_empty_passphrase_goes_on_without_the_key(place: Place, locked: Path) -> None:
+    sshd = place.sshd()
+    with pytest.raises(Unreachable, match="locked is encrypted, and was left out"):
+        place.connect(sshd.host, Ssh(identity=str(locked)), [""])
+
+
+def test_without_a_terminal_there_is_nobody_to_ask() -> None:
+    code = "from deploy.machine import login; raise SystemExit(login.terminal() is not None)"
+    subprocess.run(["python3", "-c", code], check=True, start_new_session=True, stdin=subprocess.DEVNULL)
+    assert login.TRIES == 3
+
+
+# --- what a refusal says ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (str, "cannot be read: No such file"),
+        (Path.touch, "cannot be used: it is no RSA"),
+        (Path.mkdir, "cannot be read: Is a directory"),
+    ],
+)
+def test_a_key_file_that_cannot_be_used_is_told_with_the_refusal(
+    place: Place, make: Callable[[Path], object], words: str
+) -> None:
+    sshd = place.sshd()
+    make(place.home / "own")
+    with pytest.raises(Unreachable, match=words):
+        place.connect(sshd.host, Ssh(identity=str(place.home / "own")))
+
+
+def test_a_key_that_the_host_does_not_take_is_told_with_the_login_and_how_to_look(place: Place) -> None:
+    sshd = place.sshd()
+    place.authorized.write_text("")
+    with pytest.raises(Unreachable) as caught:
+        place.connect(sshd.host)
+    assert caught.value.what == f"the login as {ME} is refused: it took none of 1 key"
+    assert caught.value.mend == f"try: ssh -p {sshd.port} {ME}@127.0.0.1"
+
+
+def test_a_host_that_wants_more_than_a_key_says_what(place: Place) -> None:
+    sshd = place.sshd(more="AuthenticationMethods publickey,password\nPasswordAuthentication yes")
+    with pytest.raises(Unreachable, match="it takes the key, and wants password as well"):
+        place.connect(sshd.host)
+
+
+def test_a_host_that_takes_no_keys_says_what_it_takes(place: Place) -> None:
+    sshd = place.sshd(more="PubkeyAuthentication no")
+    with pytest.raises(Unreachable, match="it takes no keys, only "):
+        place.connect(sshd.host)

@@ -1,0 +1,210 @@
+"""Links that are cut or go dead: noticed in time, never taken for an outcome, and never cried over while they live."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+from sshd import ME, Place, printed
+
+from deploy import fleet
+from deploy.apply import ask
+from deploy.config import Ssh
+from deploy.errors import LinkLost, Unreachable
+from deploy.machine import Door, SshMachine, wire
+from deploy.machine.login import Login
+from deploy.recipe import shell
+from deploy.recipe.model import Host
+from deploy.recipe.shell import Script
+
+if TYPE_CHECKING:
+    import paramiko
+
+SLEEPS = Script((shell.command("sh", "-c", "sleep 60"),), (), deadline=90)
+"""It reads nothing: what is sent meanwhile fills the window, and waits."""
+
+NOTICED = 20
+"""Seconds in which a dead link must be noticed."""
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let time pass five times as fast: a dead link is noticed in 3 s."""
+    monkeypatch.setattr(wire, "TICK", 0.2)
+
+
+def lose(machine: SshMachine, doom: Callable[[], None], script: str = "echo begun; exec sleep 60") -> float:
+    """Run a line that prints, and after its first word let the link go; return the seconds until that was told."""
+    began = 0.0
+    for signal in machine.run(Script((shell.command("sh", "-c", script),), ())):
+        assert signal != shell.Finished()
+        if signal == shell.Line("begun"):
+            doom()
+            began = time.monotonic()
+    assert began
+    return time.monotonic() - began
+
+
+def test_a_link_that_is_cut_is_noticed_at_once_and_can_be_opened_anew(place: Place) -> None:
+    relay = place.relay(place.sshd())
+    machine = place.connect(relay.host)
+    assert lose(machine, relay.cut) < 5
+    machine.reconnect()
+    assert printed(machine, "echo again") == ["again"]
+    assert relay.connections == 2
+
+
+def test_a_question_whose_answer_was_cut_off_has_no_answer(place: Place) -> None:
+    relay = place.relay(place.sshd())
+    machine = place.connect(relay.host)
+    relay.swallows.set()
+    relay.cut()
+    with pytest.raises(LinkLost):
+        ask(machine, (), shell.command("echo", "hello"))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", ["swallows", "stalls"])
+def test_a_black_hole_is_noticed_within_20_s(place: Place, kind: str) -> None:
+    """At full length: the box acknowledges everything, so that no kernel ever tells."""
+    relay = place.relay(place.sshd())
+    machine = place.connect(relay.host)
+    assert 5 < lose(machine, getattr(relay, kind).set) < NOTICED
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("kind", ["swallows", "stalls"])
+def test_a_black_hole_is_noticed_while_a_parcel_travels(place: Place, kind: str) -> None:
+    relay = place.relay(place.sshd(), rate=4e6)
+    machine = place.connect(relay.host)
+    parcel = _Endless(getattr(relay, kind).set)
+    began = time.monotonic()
+    signals = list(machine.run(SLEEPS, parcel=parcel))
+    assert shell.Finished() not in signals
+    assert time.monotonic() - began < NOTICED
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_parcel_that_nobody_reads_yet_is_no_dead_link(place: Place) -> None:
+    machine = place.connect(place.sshd().host)
+    script = Script((shell.command("sh", "-c", "sleep 6; echo built"),), ())
+    assert shell.Line("built") in list(machine.run(script, parcel=io.BytesIO(bytes(10_000_000))))
+
+
+class _Endless(io.BytesIO):
+    """A parcel without an end; when a part of it has been taken, something happens."""
+
+    def __init__(self, happens: Callable[[], None]) -> None:
+        super().__init__()
+        self._happens = happens
+        self._left = 10
+
+    def read(self, size: int | None = -1) -> bytes:
+        self._left -= 1
+        if self._left == 0:
+            self._happens()
+        return bytes(size or 1)
+
+
+def behind_a_jump_host(place: Place, jump: Host, target: Host) -> Host:
+    place.config(
+        f"Host jump\n  HostName 127.0.0.1\n  Port {jump.port}\n"
+        f"Host web1\n  HostName 127.0.0.1\n  Port {target.port}\n  ProxyJump jump\n"
+    )
+    return Host("web1", ME)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("kind", ["swallows", "stalls"])
+@pytest.mark.parametrize("side", ["before", "behind"])
+def test_a_black_hole_before_or_behind_a_jump_host_is_noticed(place: Place, kind: str, side: str) -> None:
+    jump, sshd = place.sshd(), place.sshd()
+    relay = place.relay(jump if side == "before" else sshd)
+    target = (relay.host, sshd.host) if side == "before" else (jump.host, relay.host)
+    machine = place.connect(behind_a_jump_host(place, *target))
+    assert lose(machine, getattr(relay, kind).set) < NOTICED
+    getattr(relay, kind).clear()
+    machine.reconnect()
+    assert printed(machine, "echo again") == ["again"]
+
+
+# --- while connecting ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["swallows", "stalls"])
+def test_a_black_hole_while_connecting_is_noticed_in_the_time_given(place: Place, kind: str) -> None:
+    relay = place.relay(place.sshd())
+    getattr(relay, kind).set()
+    began = time.monotonic()
+    with pytest.raises(Unreachable, match=r"it did not answer in time \(deploy.ssh.connect_timeout\)"):
+        place.connect(relay.host, Ssh(connect_timeout=2))
+    assert time.monotonic() - began < 5
+
+
+def test_a_black_hole_behind_a_jump_host_is_noticed_while_connecting(place: Place) -> None:
+    jump, sshd = place.sshd(), place.sshd()
+    relay = place.relay(sshd)
+    relay.swallows.set()
+    with pytest.raises(Unreachable, match="it did not answer in time"):
+        place.connect(behind_a_jump_host(place, jump.host, relay.host), Ssh(connect_timeout=2))
+
+
+def test_a_host_that_stops_answering_at_the_login_is_noticed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    relay = place.relay(place.sshd())
+    authenticate = Login.authenticate
+
+    def begin(self: Login, transport: paramiko.Transport) -> list[str]:
+        relay.swallows.set()
+        return authenticate(self, transport)
+
+    monkeypatch.setattr(Login, "authenticate", begin)
+    began = time.monotonic()
+    with pytest.raises(Unreachable, match="it did not answer in time"):
+        place.connect(relay.host, Ssh(connect_timeout=3))
+    assert time.monotonic() - began < 8
+
+
+def test_a_host_that_hangs_up_at_first_is_tried_again(place: Place) -> None:
+    relay = place.relay(place.sshd())
+    relay.drops = 2
+    assert printed(place.connect(relay.host, Ssh(connect_timeout=30)), "echo in") == ["in"]
+    assert relay.connections == 3
+
+
+def test_more_hosts_than_an_sshd_takes_at_once_come_through_one_jump_host(place: Place) -> None:
+    hosts = 24
+    jump, sshd = place.sshd(more="MaxStartups 10:100:10"), place.sshd()
+    names = [Host(f"web{n}", ME) for n in range(hosts)]
+    place.config(f"Host web*\n  HostName 127.0.0.1\n  Port {sshd.port}\n  ProxyJump 127.0.0.1:{jump.port}\n")
+    everybody = fleet.connect(names, Door(Ssh(connect_timeout=60), names, lambda: None).connect)
+    everybody.close()
+    assert jump.logins() == hosts
+    assert "past MaxStartups" not in jump.log.read_text()
+
+
+# --- no false alarm --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_host_that_builds_in_silence_is_waited_for(place: Place) -> None:
+    machine = place.connect(place.sshd().host)
+    assert printed(machine, "sleep 8; echo built") == ["built"]
+
+
+@pytest.mark.timeout(90)
+def test_a_link_with_a_second_of_latency_is_no_dead_one(place: Place) -> None:
+    relay = place.relay(place.sshd(), delay=0.5)
+    machine = place.connect(relay.host, Ssh(connect_timeout=30))
+    assert printed(machine, "sleep 20; echo built") == ["built"]
+
+
+@pytest.mark.timeout(90)
+def test_a_slow_upload_to_a_host_that_is_not_ready_for_it_is_no_dead_link(place: Place) -> None:
+    """Nothing comes back for as long as it takes to fill the window."""
+    relay = place.relay(place.sshd(), rate=80_000)
+    machine = place.connect(relay.host, Ssh(connect_timeout=30))
+    script = Script((shell.command("sh", "-c", "sleep 35; echo built"),), (), deadline=80)
+    assert shell.Line("built") in list(machine.run(script, parcel=io.BytesIO(bytes(3_000_000))))

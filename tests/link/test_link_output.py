@@ -1,0 +1,98 @@
+"""What comes back: every byte of it, as text, as fast as it comes, and never more in memory than it takes."""
+
+from __future__ import annotations
+
+import resource
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sshd import Place, says
+
+from deploy.machine import link
+from deploy.recipe import shell
+from deploy.recipe.shell import Script
+
+
+class Pieces:
+    """A channel that gives its bytes in pieces of given sizes."""
+
+    def __init__(self, data: bytes, sizes: list[int]) -> None:
+        self._data = data
+        self._sizes = sizes
+
+    def settimeout(self, seconds: float) -> None:
+        assert seconds > 0
+
+    def recv(self, most: int) -> bytes:
+        size = min(self._sizes.pop(0) if self._sizes else most, most)
+        piece, self._data = self._data[:size], self._data[size:]
+        return piece
+
+
+def lines(data: bytes, sizes: list[int]) -> list[str]:
+    return list(link._lines(Pieces(data, sizes), 60, link.never))  # type: ignore[arg-type]
+
+
+@given(st.text(), st.lists(st.integers(1, 7)))
+@settings(deadline=None)
+def test_text_is_whole_wherever_it_was_cut(text: str, sizes: list[int]) -> None:
+    assert "\n".join(lines(text.encode(), sizes)) == text.removesuffix("\n")
+
+
+@given(st.binary(), st.lists(st.integers(1, 7)))
+@settings(deadline=None)
+def test_what_is_no_text_is_read_the_same_wherever_it_was_cut(data: bytes, sizes: list[int]) -> None:
+    assert "\n".join(lines(data, sizes)) == data.decode(errors="replace").removesuffix("\n")
+
+
+def test_a_line_without_an_end_comes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "LONGEST", 10)
+    assert lines("ä".encode() * 30, [11] * 10) == ["ä" * 11, "ä" * 11, "ä" * 8]
+
+
+@pytest.mark.parametrize("size", range(1, 40))
+def test_a_mark_behind_a_line_without_an_end_is_never_cut(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(link, "LONGEST", 40)
+    data = f"{'x' * 145}{shell.MARK}ours end 0 0\nmore\n".encode()
+    signals = [signal for line in lines(data, [size] * 200) for signal in shell.parse(line, "ours")]
+    assert "".join(s.text for s in signals if isinstance(s, shell.Line)) == "x" * 145 + "more"
+    assert shell.End(0, 0) in signals
+
+
+# --- 100 MB from a real host -----------------------------------------------------------------------------------
+
+
+def taken(place: Place, line: str) -> tuple[int, float, int]:
+    """Return how many characters came, in how many seconds, and by how many KiB this process grew."""
+    machine = place.connect(place.sshd().host)
+    says(machine, "echo warm")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.monotonic()
+    characters = 0
+    script = Script((shell.command("sh", "-c", line),), (), deadline=100)
+    finished = False
+    for signal in machine.run(script):
+        characters += len(signal.text) if isinstance(signal, shell.Line) else 0
+        finished = finished or signal == shell.Finished()
+    assert finished
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return characters, time.monotonic() - began, grown
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("line", "characters"),
+    [
+        ("yes 'a line of a build that has eighty characters, as most of them have, more or less.' | head -c 100000000",
+         98_850_575),
+        ("head -c 100000000 /dev/zero | tr '\\0' x", 100_000_000),
+    ],
+    ids=["lines", "one line"],
+)  # fmt: skip
+def test_100_mb_come_without_growing(place: Place, line: str, characters: int) -> None:
+    came, seconds, grown = taken(place, line)
+    print(f"{100 / seconds:.0f} MB/s, {grown >> 10} MiB")
+    assert abs(came - characters) < 100_000
+    assert grown < 64 << 10
