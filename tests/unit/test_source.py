@@ -65,8 +65,10 @@ def own(tree: Tree) -> set[str]:
 
 
 def content(tree: Tree, path: str) -> bytes:
-    found = tree.leaves[path].content
-    return found if isinstance(found, bytes) else found.read_bytes()
+    with tree.leaves[path].open() as (file, size):
+        found = file.read()
+    assert len(found) == size
+    return found
 
 
 ALL = {"app.py", "pkg/mod.py", "run.sh", "link"}
