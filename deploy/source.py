@@ -179,7 +179,7 @@ def _notes(leaves: Mapping[str, Leaf]) -> Iterator[str]:
 
 
 def _leads_away(path: str, target: str) -> bool:
-    return os.path.normpath(PurePosixPath(path).parent / target).startswith(("/", "../"))
+    return f"{os.path.normpath(PurePosixPath(path).parent / target)}/".startswith(("/", "../"))
 
 
 def _begins(leaf: Leaf, words: bytes, holds: bytes = b"") -> bool:

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import tarfile
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from deploy import source
-from deploy.errors import SourceError
+from deploy import config, release, source
+from deploy.errors import ConfigError, SourceError
+from deploy.recipe import facts
 from deploy.source import Leaf, Templates, Tree, pack
 
 # --- the source ------------------------------------------------------------------------------------------------
@@ -178,14 +182,15 @@ def test_a_tracked_file_that_is_a_folder_now_is_deployed_as_it_lies(repository: 
 @pytest.mark.parametrize("dirty", [False, True], ids=["committed", "as-it-lies"])
 def test_a_link_out_of_the_source_travels_as_a_link_and_is_said(repository: Path, dirty: bool) -> None:
     (repository / "deep").mkdir()
-    for name, target in {
-        "absolute": "/etc/passwd", "inside": "..app.py", "up": "../other", "deep/up": "../../x", "deep/inside": "../app.py", "self": "self",
-    }.items():  # fmt: skip
+    away = {"absolute": "/etc/passwd", "above": "..", "deep/up": "../../x", "up": "../other"}
+    for name, target in {**away, "inside": "..app.py", "deep/inside": "../app.py", "self": "self"}.items():
         (repository / name).symlink_to(target)
     commit(repository)
     tree = read(repository, dirty=dirty)
     assert tree.leaves["absolute"].link == "/etc/passwd"
-    assert tree.left_out.startswith("absolute, deep/up, up: a link that leads out of the source travels as a link")
+    assert tree.left_out.startswith(
+        "above, absolute, deep/up and 1 more: a link that leads out of the source travels as a link"
+    )
 
 
 @pytest.mark.parametrize("dirty", [False, True], ids=["committed", "as-it-lies"])
@@ -285,3 +290,149 @@ def test_a_folder_of_templates_that_is_a_file_is_refused(folder: Path) -> None:
     (folder / "own-nginx").write_text("x")
     with pytest.raises(SourceError, match="there is no folder own-nginx"):
         Templates(folder).directory("own-nginx")
+
+
+# --- the configuration -----------------------------------------------------------------------------------------
+
+NASTY = [
+    "", " ", "a b", "'", '"', "$HOME", "${X}", "$(id)", "`id`", "a\nb", "a\tb", "\0", "\x1b[2J", "-rf", "--help", "..",
+    "../..", "/", "//", "~", "~root", "*", "?", "[a]", "a;b", "a&b", "a|b", "a>b", "#", "!", "%", "\\", "\r", "é",
+    "日本", "\u202e", "\ud800", "a" * 5000, "a/b", ".", "@", ":", "a@", "@a", "a:b", "a:0", "[::1", "null", "-",
+]  # fmt: skip
+"""Text that some program on the way would read as something else than a name."""
+
+nasty = st.sampled_from(NASTY) | st.text(max_size=12)
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | nasty,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(nasty | st.integers(), inner, max_size=3),
+    max_leaves=6,
+)
+KEYS = sorted({*config.TopKeys.__struct_fields__} - {"envs", "project"})
+TEXTS = ("network", "service", "proxy", "nginx", "root", "settings", "env", "migrate", "project")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / ".env.prod").write_text("A=1\n")
+    return tmp_path
+
+
+def load(project: Path, changes: Mapping[str, Any]) -> config.Setup | None:
+    """Load a configuration; None when it is refused as it should be: exit code 2, with the key's path."""
+    try:
+        return config.load({"project": "app", "envs": {"prod": {"hosts": ["web1"]}}, **changes}, project, "prod")
+    except ConfigError as error:
+        said = error.what
+    assert said.startswith("deploy")
+    return None
+
+
+unhurried = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@unhurried
+@given(st.sampled_from(KEYS), anything)
+def test_any_value_of_any_key_is_taken_or_refused_by_its_path(project: Path, key: str, value: Any) -> None:
+    load(project, {key: value})
+
+
+@unhurried
+@given(st.dictionaries(st.sampled_from(KEYS) | nasty, anything, max_size=3))
+def test_any_value_of_any_key_of_an_env_is_taken_or_refused_by_its_path(project: Path, own: dict[str, Any]) -> None:
+    load(project, {"envs": {"prod": {"hosts": ["web1"], **own}}})
+
+
+@unhurried
+@given(anything)
+def test_any_envs_are_taken_or_refused(project: Path, envs: Any) -> None:
+    load(project, {"envs": envs})
+
+
+@pytest.mark.parametrize("key", TEXTS)
+@pytest.mark.parametrize("text", NASTY, ids=repr)
+def test_text_that_is_taken_is_one_word_to_every_shell(project: Path, key: str, text: str) -> None:
+    setup = load(project, {key: text})
+    if setup is None or key in {"env", "migrate"}:
+        return
+    words = [value for name, value in facts.variables(setup.app) if name not in {"RELEASE", "COMPOSE"}]
+    assert all(re.fullmatch(r"[\w./:\[\]-]+", word) for word in words), words
+    assert not any(word.startswith("-") for word in words)
+
+
+@unhurried
+@given(nasty | st.text(st.sampled_from("aA1.-_:@[]%/ "), max_size=12))
+def test_any_host_is_a_place_or_refused_by_its_path(project: Path, text: str) -> None:
+    setup = load(project, {"envs": {"prod": {"hosts": [text]}}})
+    if setup is not None:
+        (host,) = setup.hosts
+        assert re.fullmatch(r"[\w.:-]+", host.address)
+        assert not host.address.startswith("-")
+        assert host.port is None or 0 < host.port < 65536
+
+
+@unhurried
+@given(nasty)
+def test_any_flag_is_taken_or_refused(project: Path, text: str) -> None:
+    data = {"project": "app", "envs": {"prod": {"hosts": ["web1"]}}}
+    for flags in ({"env": text}, {"hosts": text}, {"settle": text}):
+        with contextlib.suppress(ConfigError):
+            config.load(data, project, **flags)
+
+
+# --- the compose files -----------------------------------------------------------------------------------------
+
+
+def made(project: Path, **files: str) -> release.Made:
+    (project / "templates").mkdir(exist_ok=True)
+    texts = {"colour": "services: {web: {}}", "setting_prod": "services: {nginx: {}}", **files}
+    for name, text in texts.items():
+        (project / "templates" / f"{name}.yml").write_text(text)
+    setup = config.load({"project": "app", "envs": {"prod": {"hosts": ["web1"]}}}, project)
+    return release.make(setup, Tree({}, "test"), Templates(setup.templates))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "services:\n  nginx:\n    ports: !reset []\n",
+        "services:\n  nginx:\n    ports: !override\n      - 80:80\n",
+        "services:\n  nginx: !reset null\n",
+        "services:\n  nginx:\n    image: !reset ~\n    environment: !override {A: '1'}\n",
+    ],
+)
+def test_the_tags_of_compose_are_yaml(project: Path, text: str) -> None:
+    assert made(project, setting_prod=text).release.definitions
+
+
+def test_a_tag_counts_in_a_definition(project: Path) -> None:
+    texts = ("services: {nginx: {ports: [a]}}", "services: {nginx: {ports: !override [a]}}")
+    one, other = (made(project, setting_prod=text).release.definitions for text in texts)
+    assert one != other
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("services:\n\t- a\n", "setting_prod.yml is no YAML: .*line 2"),
+        ("services: {nginx: &a {x: *b}}\n", "setting_prod.yml is no YAML: .*undefined alias"),
+        ("services: [nginx]\n", "setting_prod.yml: expected a compose file with `services:`"),
+        ("services: {nginx: 3}\n", r"setting_prod.yml: services\.nginx: expected keys below it"),
+        ("services: {1: {}, nginx: {}}\n", r"setting_prod.yml: services\.1: expected a name"),
+        ("a: 1\n---\nb: 2\n", "setting_prod.yml is no YAML: expected a single document"),
+        ("\0", "setting_prod.yml"),
+        ("services: {nginx: {x: !!timestamp nope}}\n", "setting_prod.yml is no YAML"),
+        ("a: &a [*a]\nservices: {nginx: {x: *a}}\n", "setting_prod.yml is no YAML: Circular reference"),
+    ],
+    ids=repr,
+)
+def test_a_compose_file_with_an_error_is_refused_by_its_name(project: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        made(project, setting_prod=text)
+
+
+@unhurried
+@given(st.text(st.sampled_from("services: nginx{}[]&*!-|>#'\"\n\t%@`") | st.characters(), max_size=40))
+def test_any_compose_file_is_taken_or_refused(project: Path, text: str) -> None:
+    for content in (text, f"services:\n  nginx:\n    x: {text}\n"):
+        with contextlib.suppress(ConfigError):
+            made(project, setting_prod=content.encode(errors="replace").decode())

@@ -16,6 +16,7 @@ FLOORS = [
     {"release", "lock"},
     {"source", "fleet", "machine"},
     {"config"},
+    {"envfile"},
     {"apply"},
     {"console", "console.live", "console.redact", "console.events", "host"},
     {"clock"},
