@@ -105,8 +105,16 @@ def replacing(made: Made, live: str) -> Made:
 
 
 def pack(tree: Tree, made: Made, parcel: Parcel) -> IO[bytes]:
-    """Make the bytes of a parcel. The nginx conf that a host uses already is never unpacked over itself."""
-    files_of = [file for file in made.own_files if parcel.conf or not file.name.startswith("nginx/")]
+    """Make the bytes of a parcel. The nginx conf that a host uses already is never unpacked over itself.
+
+    A release's folder travels under another name, and gets its own when all of it is there (host/files.sh).
+    """
+    folder = f"releases/{made.release.id}/"
+    files_of = [
+        replace(file, name=file.name.replace(folder, f"{folder[:-1]}.part/", 1))
+        for file in made.own_files
+        if parcel.conf or not file.name.startswith("nginx/")
+    ]
     return source.pack(tree, parcel.source, files_of)
 
 

@@ -46,7 +46,8 @@ def redactor(env: Mapping[str, str], readings: Iterable[tuple[str, str]] = ()) -
         found.update(_passwords(value))
     lines = {line.strip() for secret in found for line in (secret, *secret.split("\n"), *secret.splitlines())}
     shown = {form for line in lines if _can_hide(line) for form in _forms(line)}
-    secrets = sorted((form for form in shown if len(form) >= SHORTEST), key=len, reverse=True)
+    shown |= {text for form in shown for text in _in_base64(form.encode(errors="surrogateescape"))}
+    secrets = sorted(shown, key=len, reverse=True)
     if not secrets:
         return str
     pattern = re.compile("|".join(map(re.escape, secrets)))
@@ -78,7 +79,6 @@ def _forms(secret: str) -> Iterator[str]:
     yield parse.quote(secret, safe="")
     yield parse.quote(secret)
     yield parse.quote_plus(secret)
-    yield from _in_base64(secret.encode(errors="surrogateescape"))
 
 
 def _in_base64(secret: bytes) -> Iterator[str]:

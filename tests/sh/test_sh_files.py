@@ -226,6 +226,26 @@ def test_an_env_file_is_never_readable_by_others_not_even_on_its_way(rig: Rig) -
     assert rig.run(shell.command("receive"), payload=payload).finished
 
 
+def test_a_release_s_files_are_there_all_at_once_or_not_at_all(rig: Rig) -> None:
+    own = (
+        File("releases/r1.part/.env", b"S=1\n", 0o600),
+        File("releases/r1.part/big", bytes(range(256)) * 4096, 0o600),
+    )
+    payload = parcel({}, *own)
+    assert not rig.run(shell.command("receive"), payload=payload[: len(payload) // 2]).finished
+    assert not (rig.base / "releases" / "r1").exists()
+    assert rig.run(shell.command("receive"), payload=payload).finished
+    assert [path.name for path in (rig.base / "releases").iterdir()] == ["r1"]
+    assert oct(mode(rig.base / "releases" / "r1")) == "0o700"
+    assert sorted(path.name for path in (rig.base / "releases" / "r1").iterdir()) == [".env", "big"]
+
+
+def test_what_a_dead_run_left_half_received_goes(rig: Rig) -> None:
+    rig.release("r0.part")
+    assert rig.run(shell.command("receive"), payload=parcel({})).finished
+    assert list((rig.base / "releases").iterdir()) == []
+
+
 def test_a_parcel_beyond_64_kib_arrives_whole(rig: Rig) -> None:
     leaves = {"big": file(bytes(range(256)) * 4096)}
     assert rig.run(shell.command("receive"), payload=parcel(leaves)).finished
@@ -335,5 +355,6 @@ def test_a_release_is_marked_as_served_now_and_unmarked(rig: Rig) -> None:
     folder = rig.release("r1")
     assert rig.run(shell.command("mark_served")).finished
     assert int((folder / "served").read_text()) > 1_700_000_000
+    assert oct(mode(folder / "served")) == "0o600"
     assert rig.run(shell.command("unmark_served"), shell.command("unmark_served")).finished
     assert not (folder / "served").exists()
