@@ -51,7 +51,7 @@ def deploy(setup: Setup, connect: Connect, console: Console, options: Options) -
     fleet = connect()
     with _engaged(setup.app, fleet, console, f"deploy {made.release.id}") as run:
         seen = run.observe(made.release.manifest)
-        made = release.replacing(made, _newest_live(setup.app, seen))
+        made = release.replacing(made, plans.newest_live(setup.app, seen.values()))
         if not options.force and all(plans.is_unchanged(setup.app, host, seen[host], made.release) for host in seen):
             console.emit(
                 Event("ended", text=f"nothing to do: {_standing(setup.app, seen)} (--force deploys all the same)")
@@ -71,7 +71,7 @@ def rollback(setup: Setup, connect: Connect, console: Console, to: str = "") -> 
     fleet = connect()
     with _engaged(setup.app, fleet, console, f"rollback {to}".strip()) as run:
         seen = run.observe()
-        _fit(seen)
+        _fit(setup.app, seen)
         target = to or plans.rollback_target(setup.app, seen)
         wanted = {host: _stored(setup.app, facts, host, target) for host, facts in seen.items()}
         if all(plans.live_release(setup.app, facts) == target for facts in seen.values()):
@@ -87,7 +87,7 @@ def plan(setup: Setup, connect: Connect, console: Console, options: Options) -> 
     tree, made = _release(setup, console, options)
     fleet = connect()
     seen = observe(setup.app, fleet, made.release.manifest)
-    made = release.replacing(made, _newest_live(setup.app, seen))
+    made = release.replacing(made, plans.newest_live(setup.app, seen.values()))
     if not options.force and all(plans.is_unchanged(setup.app, host, seen[host], made.release) for host in seen):
         console.say(f"nothing to do: {_standing(setup.app, seen)}")
         return
@@ -142,7 +142,7 @@ def check(setup: Setup, connect: Connect, console: Console) -> None:
     seen = observe(app, fleet, "")
     reasons: dict[str, GreenroomError] = {}
     for host, facts in seen.items():
-        found = list(plans.fitness(facts))
+        found = list(plans.fitness(app, facts))
         if not found:
             variables = questions.variables(app, compose=facts.compose)
             machine = next(m for m in fleet.machines if m.host == host)
@@ -275,12 +275,12 @@ def _consent(planned: Plans, console: Console, *, yes: bool) -> None:
         raise Refused("\n".join(asks), mend="if that is what you want, say --yes; `inv plan` shows all of it")
 
 
-def _fit(seen: Mapping[Host, Facts]) -> None:
-    reasons: dict[str, GreenroomError] = {
-        str(host): Unfit("; ".join(plans.fitness(facts))) for host, facts in seen.items() if plans.fitness(facts)
+def _fit(app: App, seen: Mapping[Host, Facts]) -> None:
+    unfit: dict[str, GreenroomError] = {
+        str(host): Unfit("; ".join(reasons)) for host, facts in seen.items() if (reasons := plans.fitness(app, facts))
     }
-    if reasons:
-        raise HostFailures(reasons)
+    if unfit:
+        raise HostFailures(unfit)
 
 
 def _stored(app: App, facts: Facts, host: Host, target: str) -> Release:
@@ -290,10 +290,6 @@ def _stored(app: App, facts: Facts, host: Host, target: str) -> Release:
     there = ", ".join(r.id for r in facts.releases if r.has_image and r.record) or "none"
     what = f"release {target} is not on {host}" if target else f"no release before the live one is known on {host}"
     raise Refused(f"{what}; there are: {there} (the last {app.keep} are kept)", mend="say which: inv rollback --to=ID")
-
-
-def _newest_live(app: App, seen: Mapping[Host, Facts]) -> str:
-    return max((plans.live_release(app, facts) for facts in seen.values()), default="")
 
 
 def _recorded(each: Plan, verb: str, to: Release, reason: str) -> Plan:

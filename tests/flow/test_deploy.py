@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from world import LOOKS
 
+from deploy import clock
 from deploy.console import Console
 from deploy.errors import Failed, GreenroomError, NeedsHuman, Refused
 
@@ -433,3 +435,50 @@ def test_the_looks_of_the_world_are_those_of_the_library() -> None:
     from deploy.host import library
 
     assert all(f"{word}()" in library() for word in LOOKS)
+
+
+def test_a_host_of_another_env_is_left_alone(operator_of: Any) -> None:
+    operator = operator_of(1)
+    operator.deploy()
+    operator.data["envs"] = {"dev": operator.data["envs"]["prod"]}
+    (operator.folder / ".env.dev").write_text("A=1\n")
+    operator.data |= {"settings": "setting_prod.yml"}
+    before = len(operator.world.writes())
+    for verb in (operator.deploy, operator.rollback):
+        with pytest.raises(GreenroomError, match="web1: this host belongs to env prod") as caught:
+            verb()
+        assert caught.value.exit_code == 2
+    assert len(operator.world.writes()) == before
+
+
+def test_clocks_that_are_wrong_do_not_decide_what_is_live_or_where_a_rollback_goes(
+    operator_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = operator_of(1)
+    lives = []
+    for version, year in (("1", 2030), ("2", 2010), ("3", 2020)):
+        monkeypatch.setattr(clock, "utc_now", lambda y=year: datetime.datetime(y, 1, 1, tzinfo=datetime.timezone.utc))
+        operator.write(version)
+        operator.deploy()
+        lives += operator.live()
+    assert [live[:4] for live in lives] == ["2030", "2010", "2020"]
+    operator.rollback()
+    assert operator.live() == [lives[1]]
+    operator.rollback()
+    assert operator.live() == [lives[0]]
+
+
+def test_a_clock_that_stands_is_refused_before_anything_is_touched(
+    operator_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = clock.utc_now()
+    monkeypatch.setattr(clock, "utc_now", lambda: now)
+    operator = operator_of(1)
+    monkeypatch.setattr(clock, "utc_now", lambda: now)
+    operator.deploy()
+    operator.write("2")
+    before = len(operator.world.writes())
+    with pytest.raises(GreenroomError, match="is there already: the clock of the machine you deploy from") as caught:
+        operator.deploy()
+    assert caught.value.exit_code == 2
+    assert len(operator.world.writes()) == before
