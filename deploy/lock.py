@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from deploy import clock
-from deploy.errors import Locked
+from deploy.errors import Locked, Refused
 from deploy.recipe import shell
 from deploy.recipe.shell import Script
 
@@ -33,19 +33,21 @@ def held(fleet: Fleet, variables: tuple[tuple[str, str], ...], run: str, who: st
 
     Raises:
         Locked: somebody has one of them; nothing is held then.
+        Refused: two names of the fleet lead to one machine: the first has the lock, and the second meets it.
 
     """
-    holder = json.dumps({"who": who, "doing": purpose, "since": f"{clock.utc_now():%Y-%m-%d %H:%M:%S} UTC"})
-    script = Script((shell.command("hold", run, LEASE, holder),), variables, holds=True)
+    since = f"{clock.utc_now():%Y-%m-%d %H:%M:%S} UTC"
     taken: list[Hold] = []
 
     def take(machine: Machine) -> None:
+        holder = {"who": who, "doing": purpose, "since": since, "run": run, "host": str(machine.host)}
+        script = Script((shell.command("hold", run, LEASE, json.dumps(holder)),), variables, holds=True)
         hold = machine.hold(script)
         if hold.answer.key == "held":
             taken.append(hold)
             return
         hold.release()
-        raise Locked(_describe(hold.answer.values[0]))
+        raise _refusal(hold.answer.values[0], run)
 
     ended = threading.Event()
     try:
@@ -67,10 +69,15 @@ def _beat(holds: list[Hold], ended: threading.Event) -> None:
             hold.beat()  # a host that lost it says so itself: every script stands behind its fence
 
 
-def _describe(holder: str) -> str:
+def _refusal(holder: str, run: str) -> Refused:
     try:
         facts = json.loads(holder)
+        if facts.get("run") == run:
+            return Refused(
+                f"it is the same machine as {facts['host']}, under another name",
+                mend="one host cannot deploy from two sides: name it once in deploy.envs",
+            )
         text = f"{facts['who']} is at work here since {facts['since']}: {facts['doing']}"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         text = "somebody is at work here"
-    return f"{text}; the lock goes with that run, or {LEASE} s after it died"
+    return Locked(f"{text}; the lock goes with that run, or {LEASE} s after it died")

@@ -10,6 +10,7 @@ hold() {
     true >>lock || return # a special builtin's failed redirection would end dash without a word
     exec 9>>lock
     if ! flock -n 9; then
+        sleep 1 # who took it this moment is still writing down who that is
         answer held_by "$(cat holder 2>/dev/null)"
         return 75
     fi

@@ -31,9 +31,9 @@ def manifest_digest(stamps: Mapping[str, str]) -> str:
 
 
 def _manifest_line(path: str, stamp: str) -> bytes:
-    """sha256sum marks a name that holds a newline, a return or a backslash by a backslash before the digest."""
+    """A name that holds a newline, a return or a backslash is marked by a backslash before the digest."""
     kind, _, value = stamp.partition(" ")
-    if kind != "l" and re.search(r"[\\\n\r]", path):
+    if re.search(r"[\\\n\r]", path):
         path = path.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
         value = "\\" + value
     return f"{kind} {value}  ./{path}".encode("utf-8", "surrogateescape")

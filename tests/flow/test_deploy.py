@@ -482,3 +482,14 @@ def test_a_clock_that_stands_is_refused_before_anything_is_touched(
         operator.deploy()
     assert caught.value.exit_code == 2
     assert len(operator.world.writes()) == before
+
+
+def test_one_machine_under_two_names_is_refused_before_anything_is_touched(operator_of: Any) -> None:
+    operator = operator_of(2)
+    one, other = operator.world.boxes
+    operator.world.boxes[other] = operator.world.boxes[one]
+    with pytest.raises(GreenroomError, match=r"web\d: it is the same machine as web\d, under another name") as caught:
+        operator.deploy()
+    assert caught.value.exit_code == 2
+    assert operator.world.writes() == []
+    assert operator.world.boxes[one].run == "", "the lock is free again"

@@ -49,8 +49,8 @@ def test_lines_are_sorted_without_their_ends_as_sort_does() -> None:
     assert files.manifest_digest({"a\tb": "f 00", "a": "f 00"}) == hashlib.sha256(text.encode()).hexdigest()
 
 
-def test_names_that_sha256sum_escapes_are_escaped_and_those_of_links_are_not() -> None:
-    text = "f \\00  ./a\\\\b\\nc\\rd\nl 00  ./a\\b\n"
+def test_names_of_files_and_links_are_escaped() -> None:
+    text = "f \\00  ./a\\\\b\\nc\\rd\nl \\00  ./a\\\\b\n"
     stamps = {"a\\b\nc\rd": "f 00", "a\\b": "l 00"}
     assert files.manifest_digest(stamps) == hashlib.sha256(text.encode()).hexdigest()
 
