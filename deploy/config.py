@@ -168,7 +168,7 @@ def _setup(top: TopKeys, keys: EnvKeys, name: str, directory: Path, hosts: str) 
     _refuse_doubles(every, where)
     _refuse_shared_hosts(top, name, every)
     _check_names(top, keys, name, where)
-    dotenv = envfile.read(directory / (keys.dotenv or f".env.{name}"), f"{where}.dotenv")
+    dotenv = envfile.read(_local(directory, keys.dotenv or f".env.{name}", f"{where}.dotenv"), f"{where}.dotenv")
     return Setup(
         app=App(
             project=top.project,
@@ -194,16 +194,28 @@ def _setup(top: TopKeys, keys: EnvKeys, name: str, directory: Path, hosts: str) 
         hosts=_subset(every, hosts, where),
         ssh=keys.ssh,
         directory=directory,
-        source=(directory / top.source).resolve(),
-        templates=(directory / top.templates).resolve(),
+        source=_local(directory, top.source, "deploy.source"),
+        templates=_local(directory, top.templates, "deploy.templates"),
         nginx=keys.nginx,
         dotenv=dotenv.content,
         env=dotenv.values,
         readings=dotenv.readings,
         dotenv_paths=frozenset(
-            (directory / str(each.get("dotenv") or f".env.{other}")).resolve() for other, each in top.envs.items()
+            _local(directory, str(each.get("dotenv") or f".env.{other}"), f"deploy.envs.{other}.dotenv")
+            for other, each in top.envs.items()
         ),
     )
+
+
+def _local(directory: Path, text: str, where: str) -> Path:
+    """Return a path on this machine; whether anything is there is for its reader to see."""
+    try:
+        path = directory / text
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()
+        return path.resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a link to itself, a NUL, half a letter
+        raise ConfigError(f"{where}: {text!r} cannot be a path here: {error}") from None
 
 
 # --- single values ---------------------------------------------------------------------------------------------

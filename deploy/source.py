@@ -355,12 +355,14 @@ class Templates:
         """Return the files of a directory of templates by name: all the project's, or all of Greenroom's.
 
         Raises:
-            SourceError: there is none; or a name that nginx cannot find again, or a file that cannot be read.
+            SourceError: there is none; or a name in it is no UTF-8, or a file cannot be read.
 
         """
         for home in self._homes():
             if (home / name).is_dir():
-                return {path.name: self._content(path) for path in sorted((home / name).iterdir()) if path.is_file()}
+                paths = [path for path in sorted((home / name).iterdir()) if path.is_file()]
+                _refuse_odd_names(home / name, [path.name for path in paths])
+                return {path.name: self._content(path) for path in paths}
         raise SourceError(f"there is no folder {name} in {self.folder}, and none comes with Greenroom")
 
     @staticmethod

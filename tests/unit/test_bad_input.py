@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 import tarfile
 import tracemalloc
 from collections.abc import Iterator, Mapping
@@ -280,6 +281,13 @@ def test_a_template_that_is_a_folder_is_refused(folder: Path) -> None:
         Templates(folder / "templates").read("colour.yml")
 
 
+def test_a_conf_whose_name_is_no_utf8_is_refused(folder: Path) -> None:
+    (folder / "nginx").mkdir()
+    (folder / "nginx" / os.fsdecode(b"caf\xe9.conf")).write_text("x")
+    with pytest.raises(SourceError, match=r"the name b'caf\\xe9.conf' is no UTF-8"):
+        Templates(folder).directory("nginx")
+
+
 def test_a_template_that_is_a_pipe_is_not_waited_for(folder: Path) -> None:
     os.mkfifo(folder / "colour.yml")
     with pytest.raises(SourceError, match=r"colour.yml is no file"):
@@ -297,7 +305,7 @@ def test_a_folder_of_templates_that_is_a_file_is_refused(folder: Path) -> None:
 NASTY = [
     "", " ", "a b", "'", '"', "$HOME", "${X}", "$(id)", "`id`", "a\nb", "a\tb", "\0", "\x1b[2J", "-rf", "--help", "..",
     "../..", "/", "//", "~", "~root", "*", "?", "[a]", "a;b", "a&b", "a|b", "a>b", "#", "!", "%", "\\", "\r", "é",
-    "日本", "\u202e", "\ud800", "a" * 5000, "a/b", ".", "@", ":", "a@", "@a", "a:b", "a:0", "[::1", "null", "-",
+    "日本", "\u202e", "\ud800", "a" * 300, "a/b", ".", "@", ":", "a@", "@a", "a:b", "a:0", "[::1", "null", "-",
 ]  # fmt: skip
 """Text that some program on the way would read as something else than a name."""
 
@@ -308,7 +316,8 @@ anything = st.recursive(
     max_leaves=6,
 )
 KEYS = sorted({*config.TopKeys.__struct_fields__} - {"envs", "project"})
-TEXTS = ("network", "service", "proxy", "nginx", "root", "settings", "env", "migrate", "project")
+NAMES = ("network", "service", "proxy", "nginx", "root", "settings", "project")
+PATHS = ("dotenv", "source", "templates", "migrate", "env")
 
 
 @pytest.fixture
@@ -348,11 +357,22 @@ def test_any_envs_are_taken_or_refused(project: Path, envs: Any) -> None:
     load(project, {"envs": envs})
 
 
-@pytest.mark.parametrize("key", TEXTS)
+@pytest.mark.parametrize("key", PATHS)
+@pytest.mark.parametrize("text", NASTY, ids=repr)
+def test_any_text_for_a_path_is_taken_or_refused(project: Path, key: str, text: str) -> None:
+    setup = load(project, {"envs": {"prod": {"hosts": ["web1"], key: text}}} if key == "dotenv" else {key: text})
+    if setup is not None and key in {"source", "templates"}:
+        with contextlib.suppress(SourceError):
+            source.read(setup.source, templates=Templates(setup.templates), secret=frozenset())
+        with contextlib.suppress(SourceError):
+            Templates(setup.templates).read("colour.yml")
+
+
+@pytest.mark.parametrize("key", NAMES)
 @pytest.mark.parametrize("text", NASTY, ids=repr)
 def test_text_that_is_taken_is_one_word_to_every_shell(project: Path, key: str, text: str) -> None:
     setup = load(project, {key: text})
-    if setup is None or key in {"env", "migrate"}:
+    if setup is None:
         return
     words = [value for name, value in facts.variables(setup.app) if name not in {"RELEASE", "COMPOSE"}]
     assert all(re.fullmatch(r"[\w./:\[\]-]+", word) for word in words), words
@@ -436,3 +456,45 @@ def test_any_compose_file_is_taken_or_refused(project: Path, text: str) -> None:
     for content in (text, f"services:\n  nginx:\n    x: {text}\n"):
         with contextlib.suppress(ConfigError):
             made(project, setting_prod=content.encode(errors="replace").decode())
+
+
+# --- around it all ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("deploy:\n  envs: {prod: {hosts: [a]}\n", "line 2"),
+        ("deploy: {envs: {no: {hosts: [a]}}}\n", "no, on and off need quotes"),
+        ("deploy: \xff\n", "invoke.yaml cannot be read"),
+        ("[1, 2]\n", ""),
+        ("deploy: 3\n", "expected a part `deploy:`"),
+    ],
+)
+def test_an_invoke_yaml_with_an_error_ends_in_a_message(project: Path, text: str, said: str) -> None:
+    (project / "invoke.yaml").write_text(text, encoding="latin-1")
+    done = inv(project, "plan")
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize("words", [("history", "--lines=abc"), ("history", "--lines=-1"), ("deploy", "--settle=soon")])
+def test_a_number_that_is_none_is_refused(project: Path, words: tuple[str, ...]) -> None:
+    (project / "invoke.yaml").write_text("deploy: {project: app, envs: {prod: {hosts: [web1.invalid]}}}\n")
+    done = inv(project, *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.match(r"--(lines|settle): expected .* number; got '", done.stderr)
+
+
+def inv(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    (project / "tasks.py").write_text("from deploy.tasks import ns\n")
+    return subprocess.run(
+        [sys.executable, "-m", "invoke", *words],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
