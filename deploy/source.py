@@ -107,7 +107,8 @@ def _plain_file(path: Path) -> Iterator[IO[bytes]]:
     try:
         number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror}", mend=CHANGING) from None
+        mend = "" if isinstance(error, PermissionError) else CHANGING
+        raise SourceError(f"{path} cannot be read: {error.strerror}", mend=mend) from None
     with os.fdopen(number, "rb") as file:
         if not stat.S_ISREG(os.fstat(number).st_mode):
             raise SourceError(f"{path} is no plain file any more", mend=CHANGING)
@@ -407,7 +408,8 @@ def pack(tree: Tree, wanted: Iterable[str], files: Iterable[File]) -> IO[bytes]:
             _add(tar, file.name, Leaf(executable=False, link=None, content=file.content), file.mode)
         for path in sorted(wanted):
             leaf = tree.leaves[path]
-            _add(tar, f"source/{path}", leaf, 0o755 if leaf.executable else 0o644, tree.stamps.get(path, ""))
+            stamp = tree.stamps.get(path) or leaf.stamp()
+            _add(tar, f"source/{path}", leaf, 0o755 if leaf.executable else 0o644, stamp)
     spool.seek(0)
     return spool
 
@@ -421,10 +423,20 @@ def _add_parents(tar: tarfile.TarFile, name: str, made: set[str], mode: int) -> 
         tar.addfile(entry)
 
 
+def _age(stamp: str) -> int:
+    """Return an mtime (seconds since 1970, from 2001 to 2018) that is another one when the content is.
+
+    BuildKit keeps a copy of each build context, and takes a file of the same size and mtime for the one that it has
+    (moby/buildkit #4817): with one mtime for all, an edit that keeps a file's size would never reach the image. The
+    time of sending would do, too, but not make the same parcel of the same files.
+    """
+    return 1_000_000_000 + int(stamp.rpartition(" ")[2][:8], 16) % (1 << 29)
+
+
 def _add(tar: tarfile.TarFile, name: str, leaf: Leaf, mode: int, stamp: str = "") -> None:
     """Add one file. What goes is what was stamped, or nothing goes: plans are made from stamps."""
     entry = tarfile.TarInfo(name)
-    entry.mode = mode
+    entry.mode, entry.mtime = mode, _age(stamp) if stamp else 0
     if leaf.link is not None:
         entry.type, entry.linkname = tarfile.SYMTYPE, leaf.link
         tar.addfile(entry)

@@ -122,7 +122,11 @@ class Shrinking(Leaf):
 
 def test_a_file_that_becomes_shorter_while_it_is_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_bytes(b"x" * 100_000)
-    tree = Tree({"app.py": Shrinking(executable=False, link=None, content=tmp_path / "app.py")}, "test")
+    tree = Tree(
+        {"app.py": Shrinking(executable=False, link=None, content=tmp_path / "app.py")},
+        "test",
+        stamps={"app.py": "f 00"},
+    )
     with pytest.raises(SourceError, match=r"app.py cannot be packed: unexpected end of data"):
         sent(tree, "app.py")
 
