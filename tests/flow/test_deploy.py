@@ -493,3 +493,25 @@ def test_one_machine_under_two_names_is_refused_before_anything_is_touched(opera
     assert caught.value.exit_code == 2
     assert operator.world.writes() == []
     assert operator.world.boxes[one].run == "", "the lock is free again"
+
+
+def test_a_file_that_changes_after_it_was_compared_stops_the_deploy_and_is_named(
+    operator_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = operator_of(3)
+    operator.deploy()
+    (before,) = set(operator.live())
+    operator.write("2")
+    connect = operator._connect
+
+    def change_and_connect(hosts: str = "") -> Any:
+        operator.write("3")
+        return connect(hosts)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(operator, "_connect", change_and_connect)
+        with pytest.raises(Failed, match=r"web1: source/app.py has changed since the deploy began") as caught:
+            operator.deploy()
+    assert "Undone on every host" in str(caught.value)
+    assert set(operator.live()) == {before}
+    operator.assert_whole()

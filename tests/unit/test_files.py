@@ -179,6 +179,14 @@ def test_a_change_of_a_variable_changes_the_services_that_name_it(env: dict[str,
     assert changed_by(env=env) == services
 
 
+@pytest.mark.parametrize("value", ["x${DEEP}y", "x$DEEP", "${DEEP:-none}"])
+def test_a_variable_that_another_one_names_counts_too(value: str) -> None:
+    env = {**ENV, "REDIS_PASSWORD": value, "DEEP": "${DEEPER}", "DEEPER": "1 ${DEEP}"}
+    before = definitions(env=env)
+    after = definitions(env={**env, "DEEPER": "2 ${DEEP}"})
+    assert {name for name in before if before[name] != after[name]} == {"redis"}
+
+
 def test_a_change_of_the_env_file_changes_the_services_that_read_it() -> None:
     assert changed_by(env_file=b"NEW=1\n") == {"celery"}
 
