@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-import io
+import ipaddress
 import re
 import shlex
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 
+from deploy import envfile
 from deploy.errors import ConfigError
 from deploy.recipe.model import App, Colour, Health, Host
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FILE = "invoke.yaml"
+SSH_PORT = 22
 
 
 class HealthKeys(msgspec.Struct, forbid_unknown_fields=True):
@@ -76,7 +79,7 @@ class TopKeys(EnvKeys, forbid_unknown_fields=True):
 class Setup:
     """One env, ready to work with. `dotenv` is the app's own env file, byte for byte; `env` is python-dotenv's reading.
 
-    Its repr shows no value of the env file.
+    `readings` are all the values that a compose may take from it, by name. Its repr shows no value of the env file.
     """
 
     app: App
@@ -88,6 +91,7 @@ class Setup:
     nginx: str
     dotenv: bytes
     env: dict[str, str]
+    readings: tuple[tuple[str, str], ...]
     dotenv_paths: frozenset[Path]
 
     def __repr__(self) -> str:
@@ -126,6 +130,13 @@ def load(data: Mapping[str, Any], directory: Path, env: str = "", hosts: str = "
     """
     if not data or not hasattr(data, "items"):
         raise ConfigError(f"{directory / FILE}: expected a part `deploy:` with keys below it")
+    # YAML makes a null of an env with nothing below it, and numbers or booleans of some names.
+    envs = data.get("envs")
+    if isinstance(envs, dict):
+        for name, own in envs.items():
+            if own is not None and not isinstance(own, dict):
+                raise ConfigError(f"deploy.envs.{name}: expected keys below it, like hosts; got {own!r}")
+        data = {**data, "envs": {str(name): own or {} for name, own in envs.items()}}
     top = _convert(data, TopKeys, lambda path: f"deploy{path}")
     if not top.envs:
         raise ConfigError("deploy.envs: expected at least one env, with its hosts")
@@ -152,12 +163,10 @@ def _setup(top: TopKeys, keys: EnvKeys, name: str, directory: Path, hosts: str) 
     every = tuple(_host(text, f"{where}.hosts[{i}]") for i, text in enumerate(keys.hosts))
     if not every:
         raise ConfigError(f"{where}.hosts: expected at least one host, like deploy@web1.example.com")
-    twice = next((h for i, h in enumerate(every) if str(h) in map(str, every[:i])), None)
-    if twice:
-        raise ConfigError(f"{where}.hosts: {twice} stands there twice")
-    _check_names(top, keys, where)
-    dotenv = directory / (keys.dotenv or f".env.{name}")
-    content = _read_dotenv(dotenv, f"{where}.dotenv")
+    _refuse_doubles(every, where)
+    _refuse_shared_hosts(top, name, every)
+    _check_names(top, keys, name, where)
+    dotenv = envfile.read(_local(directory, keys.dotenv or f".env.{name}", f"{where}.dotenv"), f"{where}.dotenv")
     return Setup(
         app=App(
             project=top.project,
@@ -183,15 +192,28 @@ def _setup(top: TopKeys, keys: EnvKeys, name: str, directory: Path, hosts: str) 
         hosts=_subset(every, hosts, where),
         ssh=keys.ssh,
         directory=directory,
-        source=(directory / top.source).resolve(),
-        templates=(directory / top.templates).resolve(),
+        source=_local(directory, top.source, "deploy.source"),
+        templates=_local(directory, top.templates, "deploy.templates"),
         nginx=keys.nginx,
-        dotenv=content,
-        env=_values(content),
+        dotenv=dotenv.content,
+        env=dotenv.values,
+        readings=dotenv.readings,
         dotenv_paths=frozenset(
-            (directory / str(each.get("dotenv") or f".env.{other}")).resolve() for other, each in top.envs.items()
+            _local(directory, str(each.get("dotenv") or f".env.{other}"), f"deploy.envs.{other}.dotenv")
+            for other, each in top.envs.items()
         ),
     )
+
+
+def _local(directory: Path, text: str, where: str) -> Path:
+    """Return a path on this machine; whether anything is there is for its reader to see."""
+    try:
+        path = directory / text
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()
+        return path.resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a link to itself, a NUL, half a letter
+        raise ConfigError(f"{where}: {text!r} cannot be a path here: {error}") from None
 
 
 # --- single values ---------------------------------------------------------------------------------------------
@@ -215,8 +237,42 @@ def _host(text: str, where: str) -> Host:
     return Host(found["ip6"] or found["name"], found["user"], port)
 
 
-def _check_names(top: TopKeys, keys: EnvKeys, where: str) -> None:
+def _door(host: Host) -> tuple[str, int]:
+    """What two spellings of one host have in common: DNS knows no case, and 22 is what no port means."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host.address).compressed, host.port or SSH_PORT
+    return host.address.lower().rstrip("."), host.port or SSH_PORT
+
+
+def _refuse_doubles(every: tuple[Host, ...], where: str) -> None:
+    first: dict[tuple[str, int], int] = {}
+    for index, host in enumerate(every):
+        before = first.setdefault(_door(host), index)
+        if before != index:
+            raise ConfigError(
+                f"{where}.hosts[{index}]: {host} stands there twice, first as hosts[{before}]: {every[before]}",
+                mend="one host would deploy to itself from two sides: remove one of them",
+            )
+
+
+def _refuse_shared_hosts(top: TopKeys, name: str, every: tuple[Host, ...]) -> None:
+    """Colours, switch and images are named by the project: two envs on one host would take each other's for theirs."""
+    ours = {_door(host): host for host in every}
+    for other, own in top.envs.items():
+        hosts = own.get("hosts") if other != name else None
+        for index, text in enumerate(hosts if isinstance(hosts, list) else ()):
+            where = f"deploy.envs.{other}.hosts[{index}]"
+            shared = ours.get(_door(_host(text, where))) if isinstance(text, str) else None
+            if shared:
+                raise ConfigError(
+                    f"{where}: {text} is a host of {name}, too: a host serves one env of a project",
+                    mend="give each env hosts of its own, or an invoke.yaml with a project name of its own",
+                )
+
+
+def _check_names(top: TopKeys, keys: EnvKeys, name: str, where: str) -> None:
     """Names reach docker, compose, paths and nginx: what one of them would refuse or read otherwise is refused here."""
+    _must_match(_PROJECT, name, f"deploy.envs.{name}", "an env's name of lower case letters, digits, - and _")
     _must_match(_PROJECT, top.project, "deploy.project", "a compose project name: lower case letters, digits, - and _")
     for path, value in (
         ("network", keys.network),
@@ -274,29 +330,6 @@ def _subset(every: tuple[Host, ...], wanted: str, where: str) -> tuple[Host, ...
     return tuple(host for host in every if host in chosen)
 
 
-def _read_dotenv(path: Path, where: str) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(
-            f"{where}: cannot read {path}: {error.strerror}",
-            mend="it holds the app's own environment; it may be empty, but it must be there",
-        ) from None
-    try:
-        content.decode()
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 at byte {error.start}") from None
-    return content
-
-
-def _values(content: bytes) -> dict[str, str]:
-    """Read an env file as it is written: compose decides what a `$` in it means, not we."""
-    from dotenv import dotenv_values  # start-up time: --list and --help never need it
-
-    pairs = dotenv_values(stream=io.StringIO(content.decode()), interpolate=False)
-    return {name: value for name, value in pairs.items() if value is not None}
-
-
 def whole(text: str, flag: str, what: str) -> int:
     """Read a flag that takes a whole number.
 
@@ -335,6 +368,8 @@ def _convert(data: Mapping[str, Any], kind: type[Any], place: Any) -> Any:
         what, _, path = str(error).partition(" - at `")
         path = path.rpartition("$")[2].rstrip("`")  # a bad key is "at `key` in `$.colours`"
         raise ConfigError(f"{place(path)}: {_lower(what)}") from None
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{place('')}: {error.object!r} is no text: half of a letter stands in it") from None
 
 
 def _refuse_unknown(data: Mapping[str, Any], kind: type[Any], path: str, place: Any) -> None:

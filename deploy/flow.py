@@ -55,7 +55,7 @@ def deploy(setup: Setup, connect: Connect, console: Console, options: Options) -
     fleet = connect()
     with engaged(setup.app, fleet, console, f"deploy {made.release.id}", Terms(options.wait)) as run:
         seen = run.observe(made.release.manifest)
-        made = release.replacing(made, _newest_live(setup.app, seen))
+        made = release.replacing(made, plans.newest_live(setup.app, seen.values()))
         if not options.force and all(plans.is_unchanged(setup.app, host, seen[host], made.release) for host in seen):
             console.emit(
                 Event("ended", text=f"nothing to do: {_standing(setup.app, seen)} (--force deploys all the same)")
@@ -77,7 +77,7 @@ def rollback(setup: Setup, connect: Connect, console: Console, to: str = "", opt
     fleet = connect()
     with engaged(setup.app, fleet, console, f"rollback {to}".strip(), Terms(options.wait)) as run:
         seen = run.observe()
-        _fit(seen)
+        _fit(setup.app, seen)
         target = to or plans.rollback_target(setup.app, seen)
         wanted = {host: _stored(setup.app, facts, host, target) for host, facts in seen.items()}
         if all(plans.live_release(setup.app, facts) == target for facts in seen.values()):
@@ -93,7 +93,7 @@ def plan(setup: Setup, connect: Connect, console: Console, options: Options) -> 
     tree, made = _release(setup, console, options)
     fleet = connect()
     seen = observe(setup.app, fleet, made.release.manifest)
-    made = release.replacing(made, _newest_live(setup.app, seen))
+    made = release.replacing(made, plans.newest_live(setup.app, seen.values()))
     if not options.force and all(plans.is_unchanged(setup.app, host, seen[host], made.release) for host in seen):
         console.say(f"nothing to do: {_standing(setup.app, seen)}")
         return
@@ -151,7 +151,7 @@ def check(setup: Setup, connect: Connect, console: Console) -> None:
     seen = observe(app, fleet, "")
     reasons: dict[str, GreenroomError] = {}
     for host, facts in seen.items():
-        found = [*plans.fitness(facts), *([lock.describe(facts.locked)] if facts.locked else [])]
+        found = [*plans.fitness(app, facts), *([lock.describe(facts.locked)] if facts.locked else [])]
         if not found:
             variables = questions.variables(app, compose=facts.compose)
             machine = next(m for m in fleet.machines if m.host == host)
@@ -225,12 +225,12 @@ def _consent(planned: Plans, console: Console, *, yes: bool) -> None:
         raise Refused("\n".join(asks), mend="if that is what you want, say --yes; `inv plan` shows all of it")
 
 
-def _fit(seen: Mapping[Host, Facts]) -> None:
-    reasons: dict[str, GreenroomError] = {
-        str(host): Unfit("; ".join(plans.fitness(facts))) for host, facts in seen.items() if plans.fitness(facts)
+def _fit(app: App, seen: Mapping[Host, Facts]) -> None:
+    unfit: dict[str, GreenroomError] = {
+        str(host): Unfit("; ".join(reasons)) for host, facts in seen.items() if (reasons := plans.fitness(app, facts))
     }
-    if reasons:
-        raise HostFailures(reasons)
+    if unfit:
+        raise HostFailures(unfit)
 
 
 def _stored(app: App, facts: Facts, host: Host, target: str) -> Release:
@@ -240,10 +240,6 @@ def _stored(app: App, facts: Facts, host: Host, target: str) -> Release:
     there = ", ".join(r.id for r in facts.releases if r.has_image and r.record) or "none"
     what = f"release {target} is not on {host}" if target else f"no release before the live one is known on {host}"
     raise Refused(f"{what}; there are: {there} (the last {app.keep} are kept)", mend="say which: inv rollback --to=ID")
-
-
-def _newest_live(app: App, seen: Mapping[Host, Facts]) -> str:
-    return max((plans.live_release(app, facts) for facts in seen.values()), default="")
 
 
 def _hosts(hosts: Iterable[Host]) -> str:

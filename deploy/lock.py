@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from deploy import clock
 from deploy.apply import ask
-from deploy.errors import LinkLost, Locked, Unreachable
+from deploy.errors import GreenroomError, LinkLost, Locked, Refused, Unreachable
 from deploy.recipe import shell
 from deploy.recipe.shell import Script
 
@@ -60,7 +60,7 @@ class Lock:
     def __init__(self, variables: tuple[tuple[str, str], ...], claim: Claim) -> None:
         self._variables = variables
         self._claim = claim
-        self._holder = json.dumps({"who": claim.who, "doing": claim.purpose, "since": _now()})
+        self._since = _now()
         self._holds: dict[Host, Hold] = {}
         self._beside: Machine | None = None
         self._ended = threading.Event()
@@ -70,12 +70,13 @@ class Lock:
 
         Raises:
             Locked: somebody else has it.
+            Refused: this run has it, under another name of the host.
 
         """
         deadline = clock.monotonic() + patience
         told = ""
         while reason := self._try(machine, "through" if self._claim.through else "first"):
-            if clock.monotonic() >= deadline:
+            if clock.monotonic() >= deadline or not isinstance(reason, Locked):
                 raise reason
             if reason.what.partition(";")[0] != told:
                 told = reason.what.partition(";")[0]
@@ -105,18 +106,23 @@ class Lock:
 
         """
         deadline = clock.monotonic() + ABSENCE
-        while True:
-            try:
-                machine.reconnect()
-                reason = self._try(machine, "again")
-                break
-            except (LinkLost, Unreachable) as error:
-                if stop() or clock.monotonic() >= deadline:
-                    raise LinkLost(f"the link went away, and the host did not come back: {error.what}") from None
-                clock.pause(LOOK, self._ended)
+        while away := self._return(machine):
+            if stop() or clock.monotonic() >= deadline:
+                raise LinkLost(f"the link went away, and the host did not come back: {away.what}")
+            clock.pause(LOOK, self._ended)
+
+    def _return(self, machine: Machine) -> GreenroomError | None:
+        """Say why a machine is still away, if it is."""
+        try:
+            machine.reconnect()
+            reason = self._try(machine, "again")
+            if not reason:
+                ask(machine, self._variables, shell.command("await_engine", ABSENCE), run=self._claim.run)
+        except (LinkLost, Unreachable) as error:
+            return error
         if reason:
             raise reason
-        ask(machine, self._variables, shell.command("await_engine", ABSENCE), run=self._claim.run)
+        return None
 
     def beat(self) -> None:
         """Keep the leases alive until `release`."""
@@ -133,14 +139,17 @@ class Lock:
         for hold in self._holds.values():
             hold.release()
 
-    def _try(self, machine: Machine, how: str) -> Locked | None:
-        words = shell.command("hold", self._claim.run, LEASE, self._holder, how)
+    def _try(self, machine: Machine, how: str) -> Refused | None:
+        claim = self._claim
+        holder = {"who": claim.who, "doing": claim.purpose, "since": self._since, "run": claim.run}
+        holder["host"] = str(machine.host)
+        words = shell.command("hold", claim.run, LEASE, json.dumps(holder), how)
         hold = machine.hold(Script((words,), self._variables, holds=True))
         if hold.answer.key == "held":
             self._holds[machine.host] = hold
             return None
         hold.release()
-        return _reason(hold.answer)
+        return _reason(hold.answer, claim.run)
 
 
 @contextlib.contextmanager
@@ -149,6 +158,7 @@ def held(fleet: Fleet, variables: tuple[tuple[str, str], ...], claim: Claim) -> 
 
     Raises:
         Locked: somebody has one of them; nothing is held then.
+        Refused: two names of the fleet lead to one machine: the first has the lock, and the second meets it.
 
     """
     lock = Lock(variables, claim)
@@ -174,7 +184,7 @@ def _now() -> str:
     return f"{clock.utc_now():%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _reason(answer: shell.Answer) -> Locked:
+def _reason(answer: shell.Answer, run: str) -> Refused:
     """Say who has the lock, from where, since when and for what."""
     values = answer.values
     match answer.key:
@@ -183,6 +193,11 @@ def _reason(answer: shell.Answer) -> Locked:
         case "held_since":
             return Locked("another run has been at work here since the link went away")
     known = _known(values[0])
+    if known.get("run") == run:
+        return Refused(
+            f"it is the same machine as {known['host']}, under another name",
+            mend="one host cannot deploy from two sides: name it once in deploy.envs",
+        )
     text = "somebody is at work here"
     if {"who", "since", "doing"} <= known.keys():
         text = f"{known['who']} is at work here since {known['since']}: {known['doing']}"

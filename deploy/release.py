@@ -24,8 +24,20 @@ if TYPE_CHECKING:
     from deploy.source import Templates, Tree
 
 
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""Safe both; the one in C is ten times as fast, and not everywhere."""
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # which one is known at run time
+    """Safe both; the one in C is ten times as fast, and not everywhere."""
+
+
+def _tagged(loader: Any, tag: str, node: yaml.Node) -> list[Any]:
+    """Read `!reset` and `!override` of compose v2: what they mean is its business, that they are there counts."""
+    if isinstance(node, yaml.MappingNode):
+        return [f"!{tag}", loader.construct_mapping(node, deep=True)]
+    if isinstance(node, yaml.SequenceNode):
+        return [f"!{tag}", loader.construct_sequence(node, deep=True)]
+    return [f"!{tag}", node.value]
+
+
+_Loader.add_multi_constructor("!", _tagged)
 
 
 @dataclass(frozen=True)
@@ -93,8 +105,16 @@ def replacing(made: Made, live: str) -> Made:
 
 
 def pack(tree: Tree, made: Made, parcel: Parcel) -> IO[bytes]:
-    """Make the bytes of a parcel. The nginx conf that a host uses already is never unpacked over itself."""
-    files_of = [file for file in made.own_files if parcel.conf or not file.name.startswith("nginx/")]
+    """Make the bytes of a parcel. The nginx conf that a host uses already is never unpacked over itself.
+
+    A release's folder travels under another name, and gets its own when all of it is there (host/files.sh).
+    """
+    folder = f"releases/{made.release.id}/"
+    files_of = [
+        replace(file, name=file.name.replace(folder, f"{folder[:-1]}.part/", 1))
+        for file in made.own_files
+        if parcel.conf or not file.name.startswith("nginx/")
+    ]
     return source.pack(tree, parcel.source, files_of)
 
 
@@ -106,12 +126,19 @@ def _ident(tree: Tree) -> str:
 
 def _compose(content: bytes, name: str) -> dict[str, Any]:
     try:
-        data = yaml.load(content, Loader=_LOADER)  # noqa: S506  # safe: see there
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        data: Any = yaml.load(content, Loader=_Loader)  # noqa: S506  # safe: see there
+        json.dumps(data, default=str)  # an alias may lead to itself
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"templates/{name} is no YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict) or not isinstance(data.get("services"), dict):
+    services = data.get("services") if isinstance(data, dict) else None
+    if not isinstance(services, dict):
         raise ConfigError(f"templates/{name}: expected a compose file with `services:`")
-    return data
+    for service, body in services.items():
+        if not isinstance(service, str):
+            raise ConfigError(f"templates/{name}: services.{service}: expected a name", mend="put it in quotes")
+        if not isinstance(body, (dict, list, type(None))):
+            raise ConfigError(f"templates/{name}: services.{service}: expected keys below it, got {body!r}")
+    return dict(data)
 
 
 def _check_services(setup: Setup, definitions: dict[str, str], colours: dict[str, dict[str, Any]]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from deploy import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import TracebackType
 
     from invoke.context import Context
 
@@ -175,7 +177,7 @@ def history(
     context: Context,
     env: str = "",
     hosts: str = "",
-    lines: int = 20,
+    lines: str = "20",
     json: bool = False,
     verbose: bool = False,
 ) -> None:
@@ -183,7 +185,7 @@ def history(
     from deploy import flow
 
     with _opened(context, env, hosts, as_json=json, verbose=verbose) as (setup, console, connect):
-        flow.history(setup, connect, console, lines)
+        flow.history(setup, connect, console, _whole(lines, "--lines", "a number of lines"))
 
 
 @verb()
@@ -272,22 +274,27 @@ def _setup(context: Context, console: Console, env: str, hosts: str, settle: str
     if context.config.run.dry:
         raise Refused("--dry would make every host's answer empty", mend="say `inv plan`: it looks, and does nothing")
     setup = config.load(_plain(context.config.get("deploy")), config.find(Path.cwd()), env, hosts, settle)
-    console.hide(redactor(setup.env))
+    console.hide(redactor(setup.env, setup.readings))
     return setup
+
+
+def _whole(text: str, flag: str, what: str) -> int:
+    """Read a flag's number: Invoke would meet one that is none with a traceback."""
+    from deploy import config
+
+    return config.whole(text, flag, what)
 
 
 def _patience(wait: str | bool) -> int:
     """Read --wait, which may come without a number."""
-    from deploy import config
-
-    return PATIENCE if wait is True else config.whole(str(wait or "0"), "--wait", "seconds")
+    return PATIENCE if wait is True else _whole(str(wait or "0"), "--wait", "seconds")
 
 
 def _batching(setup: Setup, batch: str, pause: str) -> Batching:
     from deploy import config
     from deploy.run import Batching
 
-    return Batching(config.share(batch, len(setup.hosts)), config.whole(pause or "0", "--pause", "seconds"))
+    return Batching(config.share(batch, len(setup.hosts)), _whole(pause or "0", "--pause", "seconds"))
 
 
 def _said(reason: str, verb: str) -> str:
@@ -304,13 +311,35 @@ def _connect(setup: Setup, opened: list[Fleet], skips: Console | None) -> Fleet:
     from deploy.machine import Door
 
     tell = (lambda missing: skips.say(f"left out:\n{missing}")) if skips else None
-    opened.append(fleet.connect(setup.hosts, Door(setup.ssh, {*setup.hosts, setup.app.hosts[0]}).connect, setup.app.hosts[0], tell))
+    opened.append(
+        fleet.connect(
+            setup.hosts, Door(setup.ssh, {*setup.hosts, setup.app.hosts[0]}).connect, setup.app.hosts[0], tell
+        )
+    )
     return opened[0]
 
 
 def _plain(data: Any) -> Any:
     """Invoke wraps mappings in its DataProxy; validation wants the dicts inside."""
     return {key: _plain(value) for key, value in data.items()} if hasattr(data, "items") else data
+
+
+def _explain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Say what is wrong with a file that Invoke reads before any task runs: of itself it shows a traceback."""
+    from deploy.config import FILE
+    from deploy.console import Console
+    from deploy.errors import ConfigError
+
+    if not {"_load_file", "load_shell_env"} & {frame.f_code.co_name for frame, _ in traceback.walk_tb(trace)}:
+        sys.__excepthook__(kind, error, trace)
+        return
+    what = " ".join(str(error).split())
+    mend = "check its indentation, brackets and quotes; keys are text, so 1, yes, no, on and off need quotes"
+    Console().fail(ConfigError(f"{FILE} cannot be read: {what}", mend=mend))
+    sys.exit(ConfigError.exit_code)
+
+
+sys.excepthook = _explain
 
 
 class _Program(Program):

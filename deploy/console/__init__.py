@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from deploy import clock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from deploy.console.events import Event
     from deploy.console.live import LiveTable
@@ -46,7 +46,7 @@ class Console:
     def emit(self, event: Event) -> None:
         with self._lock:
             if self._json:
-                self._print(json.dumps({"at": round(self.elapsed, 3), **event.data()}, ensure_ascii=False))
+                self.data({"at": round(self.elapsed, 3), **event.data()})
             elif self._live:
                 self._live.show(replace(event, text=self._redact(event.text)), self.elapsed)
                 if event.kind in {"note", "failed", "ended"}:
@@ -90,9 +90,10 @@ class Console:
         else:
             self._print(text)
 
-    def data(self, value: Any) -> None:
-        """Print a value for programs."""
-        self._print(json.dumps(value, ensure_ascii=False))
+    def data(self, value: Mapping[str, Any]) -> None:
+        """Print a value for programs. Texts are redacted before they are JSON, so that JSON it stays."""
+        shown = {k: self._redact(v) if isinstance(v, str) and k != "kind" else v for k, v in value.items()}
+        self._write(json.dumps(shown, ensure_ascii=False))
 
     def fail(self, error: GreenroomError) -> None:
         """Say what went wrong, where, and what to type next: on stderr, or as the last JSON event."""
@@ -111,9 +112,12 @@ class Console:
         return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
     def _print(self, text: str) -> None:
+        self._write(self._redact(text))
+
+    def _write(self, text: str) -> None:
         """Nobody may be listening any more (`inv deploy | head`): a deploy does not break off half-way for that."""
         encoding = self._out.encoding or "utf-8"
-        line = f"{self._redact(text)}\n".encode(encoding, "replace").decode(encoding)
+        line = f"{text}\n".encode(encoding, "replace").decode(encoding)
         with contextlib.suppress(OSError):
             self._out.write(line)
             self._out.flush()

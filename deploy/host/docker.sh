@@ -23,6 +23,9 @@ compose() (
     done
     shift
     unset COMPOSE_PROJECT_NAME COMPOSE_FILE COMPOSE_PROFILES
+    # For `run` compose v1 would start docker's own client, with the values of the env file in its environment, where ps
+    # shows them.
+    export COMPOSE_INTERACTIVE_NO_CLI=1
     export GREENROOM_PROJECT="$PROJECT" GREENROOM_RELEASE="$RELEASE" GREENROOM_IMAGE="$PROJECT:$RELEASE"
     export GREENROOM_NETWORK="$NETWORK" GREENROOM_ENV_FILE="releases/$RELEASE/.env"
     # shellcheck disable=SC2086  # COMPOSE is one or two words; file names carry no space, the configuration sees to it

@@ -110,17 +110,41 @@ look_at_disk() {
 }
 
 # manifest: one line a file of source/: kind (f file, x executable, l link), sha256, two spaces, ./path.
-# A link's digest is its target's name. sha256sum escapes newlines and backslashes in names, and so does the other side.
+# A link's digest is its target's name. A name with a newline, a return or a backslash is escaped, which a backslash before
+# its digest says: by ourselves, since each sha256sum has its own idea of it.
 manifest() (
     cd source || exit
+    return=$(printf '\r')
+    odd="*[\\\\
+$return]*"
     {
-        find . -type f ! -perm -100 -exec sha256sum {} + | sed 's/^/f /'
-        find . -type f -perm -100 -exec sha256sum {} + | sed 's/^/x /'
-        find . -type l | while IFS= read -r link; do
+        find . -type f ! -path "$odd" ! -perm -100 -exec sha256sum {} + | sed 's/^/f /'
+        find . -type f ! -path "$odd" -perm -100 -exec sha256sum {} + | sed 's/^/x /'
+        find . -type l ! -path "$odd" | while IFS= read -r link; do
             printf 'l %s  %s\n' "$(readlink -n "$link" | sha256sum | cut -c1-64)" "$link"
         done
+        find . \( -type f -o -type l \) -path "$odd" -exec sh -c 'for path; do
+            if [ -L "$path" ]; then
+                kind=l
+                digest=$(readlink -n "$path" | sha256sum)
+            else
+                kind=f
+                [ -z "$(find "$path" -prune -perm -100)" ] || kind=x
+                digest=$(sha256sum <"$path")
+            fi
+            printf "%s \\\\%s  " "$kind" "${digest%% *}"
+            printf "%s\n" "$path" | sed "$0"
+        done' "$ESCAPE
+s/$return/\\\\r/g" {} +
     } | LC_ALL=C sort
 )
+ESCAPE=':lines
+$!{
+N
+b lines
+}
+s/\\/\\\\/g
+s/\n/\\n/g'
 
 # probe: is each colour healthy, seen from nginx? And when did the live release go live?
 probe() {

@@ -2,10 +2,13 @@
 # Files under the app's directory. The secrets among them arrive here as content, never as words.
 
 # receive: unpack the parcel that follows the script on the standard input. Its names are relative to the app's directory.
+# The release's own files come aside, and are there all at once or not at all.
 receive() {
     umask 022
+    rm -rf releases/*.part
     tar -xzpf - || return
     mkdir -p source
+    [ ! -d "releases/$RELEASE.part" ] || mv -T "releases/$RELEASE.part" "releases/$RELEASE"
 }
 
 # remove_stale PATH...: files that the source no longer has, and the directories that this leaves empty.
@@ -16,7 +19,10 @@ remove_stale() {
 }
 
 # mark_served / unmark_served: a release that has been live may be rolled back to.
-mark_served() { now >"releases/$RELEASE/served"; }
+mark_served() (
+    umask 077
+    now >"releases/$RELEASE/served"
+)
 unmark_served() { rm -f "releases/$RELEASE/served"; }
 
 # record JSON: one line for people. Its time is this host's own. What it says already, it does not say again: the operator

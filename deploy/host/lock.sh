@@ -17,6 +17,7 @@ hold() {
     true >>lock || return # a special builtin's failed redirection would end dash without a word
     exec 9>>lock
     if ! flock -n 9 && ! { [ "$4" = again ] && take_over "$1"; }; then
+        [ -s holder ] || sleep 1 # who took it this moment is still writing down who that is
         answer held_by "$(cat holder 2>/dev/null)" "$(($(now) - $(cat heard 2>/dev/null || now)))"
         return 75
     fi

@@ -31,9 +31,9 @@ def manifest_digest(stamps: Mapping[str, str]) -> str:
 
 
 def _manifest_line(path: str, stamp: str) -> bytes:
-    """sha256sum marks a name that holds a newline, a return or a backslash by a backslash before the digest."""
+    """A name that holds a newline, a return or a backslash is marked by a backslash before the digest."""
     kind, _, value = stamp.partition(" ")
-    if kind != "l" and re.search(r"[\\\n\r]", path):
+    if re.search(r"[\\\n\r]", path):
         path = path.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
         value = "\\" + value
     return f"{kind} {value}  ./{path}".encode("utf-8", "surrogateescape")
@@ -98,9 +98,19 @@ _VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)")
 
 def _definition(service: Mapping[str, Any], env: Mapping[str, str], env_file: bytes) -> str:
     text = json.dumps(service, sort_keys=True, default=str)
-    names = sorted({name for name in _VARIABLE.findall(text) if not name.startswith("GREENROOM_")})
-    values = json.dumps([(name, env.get(name)) for name in names])
+    values = json.dumps([(name, env.get(name)) for name in sorted(_named(text, env))])
     return digest(text.encode(), values.encode(), env_file if "env_file" in service else b"")[:16]
+
+
+def _named(text: str, env: Mapping[str, str]) -> set[str]:
+    """Return the variables that a text names, and those that their values name in turn: compose resolves both."""
+    found: set[str] = set()
+    texts = [text]
+    while texts:
+        names = {name for name in _VARIABLE.findall(texts.pop()) if not name.startswith("GREENROOM_")} - found
+        found |= names
+        texts += [env[name] for name in names if name in env]
+    return found
 
 
 def labels(compose: Mapping[str, Any], digests: Mapping[str, str]) -> str:

@@ -57,7 +57,7 @@ def plan_deploy(app: App, host: Host, facts: Facts, release: Release, stamps: Ma
             *(f"{name} of {app.settings_stack} will be recreated: its definition changed" for name in changed),
             *(f"{name} of {app.settings_stack} will be removed: {app.settings_file} has it no more" for name in left),
         ),
-        refusals=(*fitness(facts), *misplaced),
+        refusals=(*fitness(app, facts), *taken(facts, release), *misplaced),
         variables=variables(app, release_id=release.id, compose=facts.compose),
     )
 
@@ -74,7 +74,7 @@ def plan_rollback(app: App, host: Host, facts: Facts, release: Release) -> Plan:
             Phase.PREPARE: (*_clear(app, facts, idle), *_configure(facts, release), *_ensure_settings(missing, ())),
             Phase.UNDO: _undo(app, facts, release),
         },
-        refusals=fitness(facts),
+        refusals=fitness(app, facts),
         variables=variables(app, release_id=release.id, compose=facts.compose),
     )
 
@@ -254,9 +254,18 @@ def prunable(app: App, facts: Facts, release: Release) -> tuple[tuple[str, ...],
     return gone, tuple(c for c in facts.confs if c not in confs)
 
 
-def fitness(facts: Facts) -> tuple[str, ...]:
-    """Say why a host cannot take a deploy; empty when it can."""
-    reasons = [f"{tool} is not installed" for tool in facts.lacks]
+def fitness(app: App, facts: Facts) -> tuple[str, ...]:
+    """Say why a host cannot take a deploy; empty when it can.
+
+    Colours, switch and images are named by the project: two envs of one would take each other's for their own.
+    """
+    settings = f"{app.project}-setting-"
+    others = {c.stack for c in facts.containers if c.stack.startswith(settings) and c.stack != app.settings_stack}
+    reasons = [
+        f"this host belongs to env {other.removeprefix(settings)}: {other} is here; a host serves one env of a project"
+        for other in sorted(others)
+    ]
+    reasons += [f"{tool} is not installed" for tool in facts.lacks]
     if facts.trouble:
         reasons.append(f"docker does not answer: {facts.trouble}")
     elif not facts.compose:
@@ -264,6 +273,13 @@ def fitness(facts: Facts) -> tuple[str, ...]:
     elif facts.disk_free < LEAST_DISK:
         reasons.append(f"only {facts.disk_free >> 20} MiB of disk are free, {LEAST_DISK >> 20} are needed")
     return tuple(reasons)
+
+
+def taken(facts: Facts, release: Release) -> tuple[str, ...]:
+    """Refuse to make a release that is there already: its image would not be built, and its folder written over."""
+    if facts.stored(release.id) is None:
+        return ()
+    return (f"release {release.id} is there already: the clock of the machine you deploy from stands, or went back",)
 
 
 OLDEST_NGINX = (1, 27, 3)
@@ -301,8 +317,8 @@ def rollback_target(app: App, facts: Mapping[Host, Facts]) -> str:
     That is the one it replaced when it was made, or the one before that, until there is one that every host can start.
     On a split fleet: before the newest live one.
     """
-    stored = {r.id: r.record for each in facts.values() for r in each.releases if r.record}
-    target = max((live_release(app, each) for each in facts.values()), default="")
+    stored = _records(facts.values())
+    target = newest_live(app, facts.values())
     seen: set[str] = set()
     while (record := stored.get(target)) and target not in seen:
         seen.add(target)
@@ -310,6 +326,32 @@ def rollback_target(app: App, facts: Mapping[Host, Facts]) -> str:
         if all(can_start(each, target) for each in facts.values()):
             return target
     return ""
+
+
+def newest_live(app: App, fleet: Iterable[Facts]) -> str:
+    """Return the release that came last of those that are live, '' when nobody is.
+
+    That is the one that replaced the others, if one did: ids tell the time of their makers' clocks, which may be wrong.
+    """
+    fleet = tuple(fleet)
+    records = _records(fleet)
+    lives = {live_release(app, each) for each in fleet} - {""}
+    before = {ident: _replaced(records, ident) for ident in lives}
+    last = {ident for ident in lives if not any(ident in before[other] for other in lives - {ident})}
+    return max(last or lives, default="")
+
+
+def _records(fleet: Iterable[Facts]) -> dict[str, Release]:
+    return {r.id: r.record for each in fleet for r in each.releases if r.record}
+
+
+def _replaced(records: Mapping[str, Release], ident: str) -> set[str]:
+    """Return what a release replaced, and what that one did, and so on."""
+    found: set[str] = set()
+    while (record := records.get(ident)) and record.replaces and record.replaces not in found:
+        ident = record.replaces
+        found.add(ident)
+    return found
 
 
 def can_start(facts: Facts, release_id: str) -> bool:

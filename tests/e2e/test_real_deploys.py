@@ -251,6 +251,21 @@ def test_a_broken_nginx_conf_is_refused_before_any_flip(stage: Stage) -> None:
     (folder / "mysite.conf").write_text(good)
 
 
+def test_a_compose_file_that_compose_refuses_is_refused_before_any_flip(stage: Stage) -> None:
+    path = stage.project.folder / "templates" / "colour.yml"
+    content = Templates(stage.project.folder / "nowhere").read("colour.yml")
+    path.write_bytes(content.replace(b"    restart: unless-stopped", b"    restarts: always", 1))
+    before = stage.live()
+    with stage.users() as load:
+        said = stage.inv("deploy", "--settle=0")
+    path.unlink()
+    assert said.code == 1
+    assert "validate the compose files: failed" in said.text
+    assert "restarts" in said.text
+    assert stage.live() == before
+    assert load.report().failed == 0, str(load.report())
+
+
 def test_a_changed_nginx_conf_is_taken_over_without_loss(stage: Stage) -> None:
     path = stage.project.folder / "templates" / "nginx" / "mysite.conf"
     path.write_text(path.read_text().replace("server {", "server {\n    add_header X-Conf two always;", 1))

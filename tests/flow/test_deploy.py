@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from world import LOOKS
 
+from deploy import clock
 from deploy.console import Console
 from deploy.errors import Failed, GreenroomError, NeedsHuman, Refused
 
@@ -433,3 +435,83 @@ def test_the_looks_of_the_world_are_those_of_the_library() -> None:
     from deploy.host import library
 
     assert all(f"{word}()" in library() for word in LOOKS)
+
+
+def test_a_host_of_another_env_is_left_alone(operator_of: Any) -> None:
+    operator = operator_of(1)
+    operator.deploy()
+    operator.data["envs"] = {"dev": operator.data["envs"]["prod"]}
+    (operator.folder / ".env.dev").write_text("A=1\n")
+    operator.data |= {"settings": "setting_prod.yml"}
+    before = len(operator.world.writes())
+    for verb in (operator.deploy, operator.rollback):
+        with pytest.raises(GreenroomError, match="web1: this host belongs to env prod") as caught:
+            verb()
+        assert caught.value.exit_code == 2
+    assert len(operator.world.writes()) == before
+
+
+def test_clocks_that_are_wrong_do_not_decide_what_is_live_or_where_a_rollback_goes(
+    operator_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = operator_of(1)
+    lives = []
+    for version, year in (("1", 2030), ("2", 2010), ("3", 2020)):
+        monkeypatch.setattr(clock, "utc_now", lambda y=year: datetime.datetime(y, 1, 1, tzinfo=datetime.timezone.utc))
+        operator.write(version)
+        operator.deploy()
+        lives += operator.live()
+    assert [live[:4] for live in lives] == ["2030", "2010", "2020"]
+    operator.rollback()
+    assert operator.live() == [lives[1]]
+    operator.rollback()
+    assert operator.live() == [lives[0]]
+
+
+def test_a_clock_that_stands_is_refused_before_anything_is_touched(
+    operator_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = clock.utc_now()
+    monkeypatch.setattr(clock, "utc_now", lambda: now)
+    operator = operator_of(1)
+    monkeypatch.setattr(clock, "utc_now", lambda: now)
+    operator.deploy()
+    operator.write("2")
+    before = len(operator.world.writes())
+    with pytest.raises(GreenroomError, match="is there already: the clock of the machine you deploy from") as caught:
+        operator.deploy()
+    assert caught.value.exit_code == 2
+    assert len(operator.world.writes()) == before
+
+
+def test_one_machine_under_two_names_is_refused_before_anything_is_touched(operator_of: Any) -> None:
+    operator = operator_of(2)
+    one, other = operator.world.boxes
+    operator.world.boxes[other] = operator.world.boxes[one]
+    with pytest.raises(GreenroomError, match=r"web\d: it is the same machine as web\d, under another name") as caught:
+        operator.deploy()
+    assert caught.value.exit_code == 2
+    assert operator.world.writes() == []
+    assert operator.world.boxes[one].run == "", "the lock is free again"
+
+
+def test_a_file_that_changes_after_it_was_compared_stops_the_deploy_and_is_named(
+    operator_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = operator_of(3)
+    operator.deploy()
+    (before,) = set(operator.live())
+    operator.write("2")
+    connect = operator._connect
+
+    def change_and_connect(hosts: str = "") -> Any:
+        operator.write("3")
+        return connect(hosts)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(operator, "_connect", change_and_connect)
+        with pytest.raises(Failed, match=r"web1: source/app.py has changed since the deploy began") as caught:
+            operator.deploy()
+    assert "Undone on every host" in str(caught.value)
+    assert set(operator.live()) == {before}
+    operator.assert_whole()

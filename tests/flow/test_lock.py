@@ -260,10 +260,10 @@ def test_a_run_whose_lock_somebody_else_had_meanwhile_touches_that_host_no_more(
         real(self)
         self.last = "somebody else"
 
-    monkeypatch.setattr(type(box), "let_go", let_go)
-    with pytest.raises(NeedsHuman, match="another run has been at work here"):
-        operator.deploy()
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(type(box), "let_go", let_go)
+        with pytest.raises(NeedsHuman, match="another run has been at work here"):
+            operator.deploy()
     assert len(operator.world.writes()) == number
     operator.deploy()
     operator.assert_whole()

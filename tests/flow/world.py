@@ -377,6 +377,9 @@ class _Words:
             if member.mode & 0o077:
                 raise Impossible(f"{member.name} would be readable by others")
             ident, _, name = path.partition("/")
+            if ident != f"{self.v['RELEASE']}.part":
+                raise Impossible(f"{member.name} would be half there for a moment")
+            ident = self.v["RELEASE"]
             self.box.releases.setdefault(ident, {})
             if name == "release.json":
                 self.box.releases[ident] = json.loads(data)

@@ -82,7 +82,18 @@ def test_a_subset_keeps_the_order_of_the_configuration_and_the_env_keeps_all(fol
         ({"envs": {"prod": {"hosts": ["a b"]}}}, r"deploy\.envs\.prod\.hosts\[0\]: 'a b' is no host"),
         ({"envs": {"prod": {"hosts": ["a:99999"]}}}, r"hosts\[0\]: 'a:99999' is no host"),
         ({"envs": {"prod": {"hosts": ["-oProxyCommand=x"]}}}, r"hosts\[0\]: '-oProxyCommand=x' is no host"),
-        ({"envs": {"prod": {"hosts": ["a", "x@a"]}}}, r"a stands there twice"),
+        ({"envs": {"prod": {"hosts": ["a", "x@a"]}}}, r"hosts\[1\]: a stands there twice, first as hosts\[0\]: a"),
+        ({"envs": {"prod": {"hosts": ["web1", "b", "u@WEB1.:22"]}}}, r"hosts\[2\]: WEB1.:22 stands there twice"),
+        ({"envs": {"prod": {"hosts": ["[::1]", "[0:0::1]:22"]}}}, r"hosts\[1\]: .* stands there twice"),
+        (
+            {"env": "prod", "envs": {"prod": {"hosts": ["a"]}, "dev": {"hosts": ["b", "x@A:22"]}}},
+            r"deploy\.envs\.dev\.hosts\[1\]: x@A:22 is a host of prod, too: a host serves one env of a project",
+        ),
+        ({"envs": {"prod": None}}, r"deploy\.envs\.prod\.hosts: expected at least one host"),
+        ({"envs": {"prod": ["a"]}}, r"deploy\.envs\.prod: expected keys below it, like hosts; got \['a'\]"),
+        ({"envs": {"Prod": {"hosts": ["a"]}}}, r"deploy\.envs\.Prod: expected an env's name"),
+        ({"envs": {"../x": {"hosts": ["a"]}}}, r"deploy\.envs\.\.\./x: expected an env's name"),
+        ({"envs": {1: {"hosts": ["a"], "settel": 1}}}, r"deploy\.envs\.1\.settel: there is no such key"),
         ({"envs": {}}, r"deploy\.envs: expected at least one env"),
         ({"project": ""}, r"deploy\.project: expected a compose project name"),
         ({"project": "My App"}, r"deploy\.project: .*; got 'My App'"),
@@ -108,6 +119,11 @@ def test_what_is_wrong_is_refused_with_its_path(folder: Path, changes: dict[str,
     with pytest.raises(ConfigError, match=message) as caught:
         config.load(data(**changes), folder)
     assert caught.value.exit_code == 2
+
+
+def test_envs_with_ports_of_their_own_on_one_machine_are_two_hosts(folder: Path) -> None:
+    envs = {"prod": {"hosts": ["a:22", "a:2222"]}, "dev": {"hosts": ["a:2223"]}}
+    assert len(config.load(data(envs=envs), folder, "prod").hosts) == 2
 
 
 def test_an_unknown_env_names_the_nearest(folder: Path) -> None:

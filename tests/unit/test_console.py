@@ -93,6 +93,19 @@ def test_json_keeps_letters_and_newlines_in_one_line() -> None:
 # --- tables, texts ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("secret", ["done", "kind", '", "', "text", '": 1'])
+def test_json_stays_json_whatever_is_secret(secret: str) -> None:
+    out = io.StringIO()
+    shown = Console(as_json=True, out=out)
+    shown.hide(redactor({"PASSWORD": secret}))
+    shown.emit(DONE)
+    shown.emit(Event("line", "web1", text=f"so: {secret}"))
+    shown.say(f"so: {secret}")
+    done, line, note = map(json.loads, out.getvalue().splitlines())
+    assert (done["kind"], done["seconds"]) == ("done", 1.26)
+    assert (line["text"], note["text"]) == (f"so: {HIDDEN}", f"so: {HIDDEN}")
+
+
 def test_a_table_is_aligned_and_has_no_blanks_at_its_right() -> None:
     out = io.StringIO()
     console(out).table(("host", "live"), [("web1.example.com", "blue"), ("b", "")])
@@ -184,7 +197,7 @@ def test_no_way_out_shows_a_secret(as_json: bool, capsys: pytest.CaptureFixture[
     for kind in ("note", "phase", "step", "done", "line", "failed", "ended"):
         shown.emit(Event(kind, text=f"it is {SECRET}", title=SECRET))
     shown.say(f"it is {SECRET}")
-    shown.table((SECRET,), [(SECRET,)])
+    shown.table(("x",), [(SECRET,)])
     shown.data({"x": SECRET})
     shown.fail(Refused(SECRET))
     said = out.getvalue() + capsys.readouterr().err

@@ -49,8 +49,8 @@ def test_lines_are_sorted_without_their_ends_as_sort_does() -> None:
     assert files.manifest_digest({"a\tb": "f 00", "a": "f 00"}) == hashlib.sha256(text.encode()).hexdigest()
 
 
-def test_names_that_sha256sum_escapes_are_escaped_and_those_of_links_are_not() -> None:
-    text = "f \\00  ./a\\\\b\\nc\\rd\nl 00  ./a\\b\n"
+def test_names_of_files_and_links_are_escaped() -> None:
+    text = "f \\00  ./a\\\\b\\nc\\rd\nl \\00  ./a\\\\b\n"
     stamps = {"a\\b\nc\rd": "f 00", "a\\b": "l 00"}
     assert files.manifest_digest(stamps) == hashlib.sha256(text.encode()).hexdigest()
 
@@ -177,6 +177,14 @@ def test_a_change_of_the_compose_file_changes_the_services_that_it_concerns(
 )
 def test_a_change_of_a_variable_changes_the_services_that_name_it(env: dict[str, str], services: set[str]) -> None:
     assert changed_by(env=env) == services
+
+
+@pytest.mark.parametrize("value", ["x${DEEP}y", "x$DEEP", "${DEEP:-none}"])
+def test_a_variable_that_another_one_names_counts_too(value: str) -> None:
+    env = {**ENV, "REDIS_PASSWORD": value, "DEEP": "${DEEPER}", "DEEPER": "1 ${DEEP}"}
+    before = definitions(env=env)
+    after = definitions(env={**env, "DEEPER": "2 ${DEEP}"})
+    assert {name for name in before if before[name] != after[name]} == {"redis"}
 
 
 def test_a_change_of_the_env_file_changes_the_services_that_read_it() -> None:

@@ -21,6 +21,7 @@ FLOORS = [
     {"machine.ssh_config"},
     {"machine.link", "machine.known_hosts", "machine.wire"},
     {"config"},
+    {"envfile"},
     {"apply"},
     {"console", "console.live", "console.redact", "console.events", "host"},
     {"clock"},

@@ -454,6 +454,27 @@ def test_on_a_split_fleet_a_rollback_goes_to_what_the_newest_live_one_replaced()
         assert plan.rollback_target(APP, facts) == "r2"
 
 
+def test_the_newest_live_release_is_the_one_that_replaced_the_other_whatever_the_clocks_said() -> None:
+    ahead, behind = stored("2099", 20, "r1"), stored("1999", 30, "2099")
+    fleet = {WEB1: serves("2099", R1, ahead, behind), WEB2: serves("1999", R1, ahead, behind)}
+    assert plan.newest_live(APP, fleet.values()) == "1999"
+    assert plan.rollback_target(APP, fleet) == "2099"
+
+
+def test_live_releases_that_replaced_one_another_have_a_newest_one_all_the_same() -> None:
+    ring = stored("r2", 20, "r3"), stored("r3", 30, "r2")
+    assert plan.newest_live(APP, [serves("r2", *ring), serves("r3", *ring)]) == "r3"
+    assert plan.newest_live(APP, [BARE]) == ""
+
+
+def test_an_id_that_is_taken_is_no_new_release() -> None:
+    """A clock that stands or went back makes the same id twice; an image that is there is not built again."""
+    planned = deploy(RUNS, release("r1"))
+    assert planned.refusals == (
+        "release r1 is there already: the clock of the machine you deploy from stands, or went back",
+    )
+
+
 def test_a_host_that_serves_nobody_does_not_decide_where_a_rollback_goes() -> None:
     assert plan.rollback_target(APP, {WEB1: replace(BARE, releases=(R2,)), WEB2: serves("r3", R1, R2, R3)}) == "r2"
 
@@ -486,7 +507,7 @@ def test_there_is_no_way_back_from_a_first_release_or_from_nothing() -> None:
 
 
 def test_a_host_with_all_it_needs_is_fit() -> None:
-    assert plan.fitness(BARE) == ()
+    assert plan.fitness(APP, BARE) == ()
 
 
 @pytest.mark.parametrize(
@@ -496,11 +517,15 @@ def test_a_host_with_all_it_needs_is_fit() -> None:
         (Facts(trouble="permission denied"), ("docker does not answer: permission denied",)),
         (replace(BARE, compose=""), ("neither `docker compose` nor `docker-compose` is installed",)),
         (replace(BARE, disk_free=1023 << 20), ("only 1023 MiB of disk are free, 1024 are needed",)),
+        (
+            replace(BARE, containers=(container("app-setting-dev", "redis", state="exited"), *RUNS.containers)),
+            ("this host belongs to env dev: app-setting-dev is here; a host serves one env of a project",),
+        ),
         (Facts(lacks=("docker",), trouble="x"), ("docker is not installed", "docker does not answer: x")),
     ],
 )
 def test_a_host_that_is_unfit_says_why(facts: Facts, reasons: tuple[str, ...]) -> None:
-    assert plan.fitness(facts) == reasons
+    assert plan.fitness(APP, facts) == reasons
 
 
 @pytest.mark.parametrize("version", ["1.27.3", "1.27.10", "1.30.6", "2.0"])

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import json
+from collections.abc import Callable
+from urllib import parse
 
 import pytest
 
@@ -71,6 +75,45 @@ def test_a_secret_is_hidden_inside_json_too() -> None:
 
 def test_a_secret_is_hidden_as_compose_reads_it() -> None:
     assert redactor({"PASSWORD": "pa$$word"})("pa$word pa$$word") == f"{HIDDEN} {HIDDEN}"
+
+
+@pytest.mark.parametrize("before", ["", "u", "us", "app:", "https://example.com/"])
+def test_a_secret_is_hidden_in_base64_wherever_it_begins(before: str) -> None:
+    word = "s3cret/+?with~signs"
+    hide = redactor({"API_TOKEN": word})
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        text = encode(f"{before}{word}:after".encode()).decode()
+        shown = hide(f"Authorization: Basic {text}")
+        assert HIDDEN in shown
+        left = shown.removeprefix("Authorization: Basic ").split(HIDDEN)
+        assert len("".join(left)) < len(text) - len(word)
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [parse.quote, lambda word: parse.quote(word, safe=""), parse.quote_plus, html.escape, json.dumps, repr],
+    ids=["url", "url-strict", "form", "html", "json", "repr"],
+)
+def test_a_secret_is_hidden_as_programs_print_it(encode: Callable[[str], str]) -> None:
+    word = "pa ss/w&o<r>d'\"\\é"
+    assert "ss" not in redactor({"PASSWORD": word})(f"it is {encode(word)}")
+
+
+def test_a_word_that_everybody_uses_is_no_secret() -> None:
+    hide = redactor({"AUTH_METHOD": "none", "USE_TOKEN": "True", "SECRET": ""})
+    assert hide("nobody is live: none, True") == "nobody is live: none, True"
+
+
+@pytest.mark.parametrize(("name", "secret"), [("DB_PW", True), ("DB_PWD", True), ("CARD_PIN", True), ("UPWARD", False),
+                                              ("SPINNER", False), ("SESSION_COOKIE", True)])  # fmt: skip
+def test_short_names_count_as_words(name: str, secret: bool) -> None:
+    assert (redactor({name: "quiet"})("quiet") == HIDDEN) is secret
+
+
+def test_a_secret_with_line_breaks_of_other_kinds_is_hidden() -> None:
+    hide = redactor({"PASSWORD": "first\x0bsecond\u2028third\r\nfourth"})
+    assert hide("first\x0bsecond\u2028third") == HIDDEN
+    assert hide("second fourth") == f"{HIDDEN} {HIDDEN}"
 
 
 def test_without_secrets_every_text_is_shown_as_it_is() -> None:

@@ -199,7 +199,7 @@ def test_a_parcel_holds_the_conf_only_where_a_host_does_not_use_it_yet(folder: P
     with release.pack(TREE, made, Parcel(made.release.id, conf=conf)) as bundle, tarfile.open(fileobj=bundle) as tar:
         names = tar.getnames()
     assert any(name.startswith("nginx/") for name in names) is conf
-    assert f"releases/{made.release.id}/.env" in names
+    assert f"releases/{made.release.id}.part/.env" in names
 
 
 # --- what is refused -------------------------------------------------------------------------------------------
