@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_OF_DOCKER = frozenset({"DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"})
 _REFERENCE = re.compile(r"\$(?:\{(?P<braced>\w+)(?::?[-+?](?P<other>[^}]*))?\}|(?P<bare>\w+))")
 
 
@@ -79,6 +80,10 @@ def _pairs(text: str, path: Path) -> Iterator[tuple[str, str, str]]:
             _refuse(place, f"{each.key} holds a return without a newline", "end lines with a newline")
         if "\t#" in written and written[0] not in "'\"":
             _refuse(place, f"a tab before # in {each.key}: compose v2 takes both for the value", "a blank, or quotes")
+        if each.key in _OF_DOCKER:
+            _refuse(
+                place, f"{each.key} would send compose v1 to another engine", "set it in the compose file, for the app"
+            )
         yield each.key, each.value, written
 
 

@@ -75,6 +75,7 @@ REFUSED = [
     (b"K=zebra\rL=two\n", 1, "a return without a newline"),
     (b"K='zebra\rL'\n", 1, "a return without a newline"),
     (b"A=1\nK=zebra\t# note\n", 2, "a tab before #"),
+    (b"A=1\nDOCKER_HOST=zebra\n", 2, "DOCKER_HOST would send compose v1 to another engine"),
 ]
 """compose v2 fails, or compose v1 passes over the line, or they read another value."""
 
