@@ -34,8 +34,8 @@ fence() {
             return 75
         }
     fi
-    # sshd gives every command a session of its own, so this pid names the whole group.
-    printf '%s\n' "$$" >leader
+    # sshd gives every command a group of its own; behind sudo, it is sudo that leads it, or not: so the kernel is asked.
+    cut -d ' ' -f 5 "/proc/$$/stat" >leader
     if [ "$(cat run 2>/dev/null)" != "$1" ]; then
         complain "this run has lost the lock of this host; now: $(cat holder 2>/dev/null || echo nobody)"
         return 75
