@@ -38,6 +38,7 @@ class Ssh(msgspec.Struct, forbid_unknown_fields=True):
     config: str = "~/.ssh/config"
     identity: str = ""
     connect_timeout: int = 10
+    sudo: bool = False
 
 
 class EnvKeys(msgspec.Struct, forbid_unknown_fields=True):

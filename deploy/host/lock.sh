@@ -29,7 +29,7 @@ hold() {
         answer locked_by "$(cat locked)"
         return 75
     fi
-    replace keeper "$$"
+    replace keeper "$(own_group)"
     replace heard "$(now)"
     replace holder "$3"
     replace run "$1"
@@ -42,6 +42,9 @@ hold() {
 
 # replace FILE TEXT: whoever reads it finds the old text or the new one.
 replace() { printf '%s\n' "$2" >"$1.new" && mv -f "$1.new" "$1"; }
+
+# sshd gives every command a process group of its own; behind sudo, it is sudo that leads it, or not: so the kernel is asked.
+own_group() { cut -d ' ' -f 5 "/proc/$$/stat"; }
 
 latest_run() { cat run 2>/dev/null || cat last 2>/dev/null; }
 
@@ -71,8 +74,7 @@ fence() {
         return 75
     fi
     [ ! -f unfinished ] || end_one_offs || return
-    # sshd gives every command a session of its own, so this pid names the whole group.
-    replace leader "$$"
+    replace leader "$(own_group)"
     true >unfinished
 }
 

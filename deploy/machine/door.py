@@ -61,6 +61,7 @@ class Door:
 
         """
         self._timeout = ssh.connect_timeout
+        self._sudo = ssh.sudo
         self._known = KnownHosts(Path(ssh.known_hosts).expanduser(), accept_new=ssh.host_keys == "accept-new")
         self._directions = Directions(ssh)
         self._keys = login.Keys(ask())
@@ -80,7 +81,9 @@ class Door:
         """
         hops = self._directions.route(target)
         limit = self._timeout * len(hops)
-        return SshMachine(target, lambda: persist(lambda left: self._walk(hops, left), limit, self._starts))
+        return SshMachine(
+            target, lambda: persist(lambda left: self._walk(hops, left), limit, self._starts), sudo=self._sudo
+        )
 
     def _walk(self, hops: Sequence[Hop], left: float) -> list[fabric.Connection]:
         """Open hop after hop, each through the one before; all or none. `left` in seconds for all of them."""

@@ -36,8 +36,11 @@ def never() -> bool:
 class SshMachine:
     """One host behind one connection. Scripts run on it one after the other; a hold runs beside them."""
 
-    def __init__(self, target: Host, open_connections: Callable[[], list[fabric.Connection]]) -> None:
+    def __init__(
+        self, target: Host, open_connections: Callable[[], list[fabric.Connection]], *, sudo: bool = False
+    ) -> None:
         self.host = target
+        self._sudo = sudo
         self._open = open_connections
         self._take(open_connections())
 
@@ -92,7 +95,7 @@ class SshMachine:
         raise LinkLost("\n".join(heard) or "it ended before it answered")
 
     def _exec(self, script: Script, token: str, parcel: IO[bytes] | None) -> paramiko.Channel:
-        line, text = shell.wrap(script.render(host.library(), token))
+        line, text = shell.wrap(script.render(host.library(), token), sudo=self._sudo)
         try:
             channel = self._transport.open_session(timeout=script.deadline)
             channel.exec_command(line)

@@ -267,7 +267,9 @@ def fitness(app: App, facts: Facts) -> tuple[str, ...]:
     ]
     reasons += [f"{tool} is not installed" for tool in facts.lacks]
     if facts.trouble:
-        reasons.append(f"docker does not answer: {facts.trouble}")
+        denied = "permission denied" in facts.trouble
+        mend = " (add the login to the group docker there, or set deploy.ssh.sudo: true)" if denied else ""
+        reasons.append(f"docker does not answer: {facts.trouble}{mend}")
     elif not facts.compose:
         reasons.append("neither `docker compose` nor `docker-compose` is installed")
     elif facts.disk_free < LEAST_DISK:

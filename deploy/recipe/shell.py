@@ -108,15 +108,16 @@ class Script:
 READS_INPUT = frozenset({"receive", "hold"})
 
 
-def wrap(script: str) -> tuple[str, bytes]:
+def wrap(script: str, *, sudo: bool = False) -> tuple[str, bytes]:
     """Return the command line of an exec request, and the bytes to send first on its standard input.
 
     The script goes in by the standard input, so that `ps` on the host shows none of it and the login shell, whatever
     it is, has nothing to quote. `dd` takes exactly the script, in however many pieces it comes (fullblock), and leaves
-    the rest to the script: `head -c` may read ahead (busybox does).
+    the rest to the script: `head -c` may read ahead (busybox does). With `sudo` root runs it, in the login's own home.
     """
     text = script.encode()
-    return f"exec sh -c 'eval \"$(dd bs={len(text)} count=1 iflag=fullblock 2>/dev/null)\"' 2>&1", text
+    who = 'sudo -n env HOME="$HOME" ' if sudo else ""
+    return f"exec {who}sh -c 'eval \"$(dd bs={len(text)} count=1 iflag=fullblock 2>/dev/null)\"' 2>&1", text
 
 
 def parse(line: str, token: str) -> list[Signal]:

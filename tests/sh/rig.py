@@ -272,9 +272,11 @@ exit 64""",
         return process
 
     @contextmanager
-    def started(self, *commands: Command, run: str = "", holds: bool = False) -> Iterator[Running]:
-        """Run a script in the background, its standard input open."""
+    def started(self, *commands: Command, run: str = "", holds: bool = False, led: bool = False) -> Iterator[Running]:
+        """Run a script in the background, its standard input open; `led` by another process, as sudo does."""
         line, first = shell.wrap(self.script(*commands, run=run, holds=holds).render(library(), TOKEN))
+        if led:
+            line = f"{line.removeprefix('exec ')}; exit"
         running = Running(self.popen(line))
         running.send(first)
         try:

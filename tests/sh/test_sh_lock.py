@@ -263,6 +263,15 @@ def test_what_a_dead_operator_left_at_work_is_ended_before_anything_else_begins(
         assert ticks.read_text().count("tick") == seen
 
 
+def test_what_was_left_at_work_behind_sudo_is_ended_too(rig: Rig) -> None:
+    holds(rig, "one")
+    with rig.started(works_on(rig, "while :; do sleep 0.05; done"), run="one", led=True):
+        child = begun(rig)
+        holds(rig, "two")
+        assert rig.run(shell.command("complain", "mine"), run="two").finished
+        assert not is_at_work(child)
+
+
 def test_the_next_run_waits_until_what_is_ending_has_ended(rig: Rig) -> None:
     holds(rig, "one")
     left = works_on(rig, "trap 'sleep 0.3; echo ended; : >ended; exit' TERM; while :; do sleep 0.05; done")

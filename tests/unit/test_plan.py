@@ -510,11 +510,18 @@ def test_a_host_with_all_it_needs_is_fit() -> None:
     assert plan.fitness(APP, BARE) == ()
 
 
+BY_GROUP_OR_SUDO = " (add the login to the group docker there, or set deploy.ssh.sudo: true)"
+
+
 @pytest.mark.parametrize(
     ("facts", "reasons"),
     [
         (replace(BARE, lacks=("tar", "flock")), ("tar is not installed", "flock is not installed")),
-        (Facts(trouble="permission denied"), ("docker does not answer: permission denied",)),
+        (Facts(trouble="is it running?"), ("docker does not answer: is it running?",)),
+        (
+            Facts(trouble="permission denied"),
+            (f"docker does not answer: permission denied{BY_GROUP_OR_SUDO}",),
+        ),
         (replace(BARE, compose=""), ("neither `docker compose` nor `docker-compose` is installed",)),
         (replace(BARE, disk_free=1023 << 20), ("only 1023 MiB of disk are free, 1024 are needed",)),
         (

@@ -73,6 +73,12 @@ def test_only_words_that_read_the_input_get_it() -> None:
     assert render(shell.command("receive"))[6] == "step 0 receive"
 
 
+def test_root_runs_a_script_in_the_login_s_own_home() -> None:
+    line, _ = shell.wrap("true\n", sudo=True)
+    assert line.startswith('exec sudo -n env HOME="$HOME" sh -c ')
+    assert "sudo" not in shell.wrap("true\n")[0]
+
+
 def test_a_wrapped_script_counts_bytes_and_not_characters() -> None:
     line, text = shell.wrap("echo é\n")
     assert len(text) == 8
