@@ -16,8 +16,8 @@ hold() {
     mkdir -p releases switch nginx
     true >>lock || return # a special builtin's failed redirection would end dash without a word
     exec 9>>lock
-    if ! flock -n 9 && ! { [ "$4" = again ] && take_over "$1"; }; then
-        [ -s holder ] || sleep 1 # who took it this moment is still writing down who that is
+    # A fence may look at the lock for a moment; and who took it this moment is still writing down who that is.
+    if ! flock -n 9 && ! { [ "$4" = again ] && take_over "$1"; } && ! timeout 1 flock 9; then
         answer held_by "$(cat holder 2>/dev/null)" "$(($(now) - $(cat heard 2>/dev/null || now)))"
         return 75
     fi
@@ -70,7 +70,8 @@ fence() {
         }
     fi
     replace leader "$(own_group)"
-    if [ "$(cat run 2>/dev/null)" != "$1" ]; then
+    # The lock itself is asked, too: its keeper may have been killed, and have left the file behind.
+    if (flock -s -n 7) 7>>lock || [ "$(cat run 2>/dev/null)" != "$1" ]; then
         complain "this run has lost the lock of this host; now: $(cat holder 2>/dev/null || echo nobody)"
         return 75
     fi

@@ -6,6 +6,7 @@ back with the house's own parser. A call that no test announced fails the test.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shlex
@@ -15,7 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -99,6 +100,7 @@ class Rig:
         self._rules: dict[str, list[tuple[str, str]]] = {}
         self._numbers = count()
         self._running: list[subprocess.Popen[bytes]] = []
+        self._locks: list[IO[str]] = []
         for each in (self.base, self._bin, folder / "inside", folder / "said"):
             each.mkdir(parents=True)
         self.path = f"{self._bin}:{tools_of(kind)}"
@@ -117,6 +119,17 @@ class Rig:
         """Make the directories that a hold makes."""
         for name in ("releases", "switch", "nginx"):
             (self.base / name).mkdir(exist_ok=True)
+
+    def lock(self) -> None:
+        """Hold the app's lock from now on, until the host is closed."""
+        file = (self.base / "lock").open("a")
+        self._locks.append(file)
+        with suppress(BlockingIOError):  # it is held already
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def let_go(self) -> None:
+        while self._locks:
+            self._locks.pop().close()
 
     def program(self, name: str, text: str, *, inside: bool = False) -> None:
         """Put a program of one's own on PATH, or on the PATH inside the nginx container."""
@@ -289,6 +302,7 @@ exit 64""",
         return f"{tools_of(self.kind)}/sh"
 
     def close(self) -> None:
+        self.let_go()
         for process in self._running:
             for stream in (process.stdin, process.stdout):
                 if stream:

@@ -32,6 +32,7 @@ def is_answer(signal: object) -> bool:
 def holds(rig: Rig, run: str) -> None:
     """Let the lock be held by a run, as `hold` leaves it."""
     rig.base.mkdir(exist_ok=True)
+    rig.lock()
     (rig.base / "run").write_text(f"{run}\n")
     (rig.base / "holder").write_text(f"{ANN}\n")
     one_offs(rig, "*")
@@ -89,8 +90,8 @@ def test_a_hold_lasts_longer_than_its_lease_while_the_dots_come(rig: Rig) -> Non
         for _ in range(3):
             time.sleep(short(rig) / 2)
             one.send(b".")
-        assert rig.run(hold("two")).values("held_by")[0][0] == ANN
         assert one.process.poll() is None
+        assert (rig.base / "run").read_text() == "one\n"
 
 
 def test_a_holder_that_is_killed_holds_nothing(rig: Rig) -> None:
@@ -162,6 +163,7 @@ def test_a_run_gets_no_lock_back_on_a_host_where_it_never_had_one(rig: Rig) -> N
 def test_a_person_s_lock_keeps_everybody_off_but_who_takes_it_away(rig: Rig) -> None:
     holds(rig, "one")
     assert rig.run(shell.command("lock_for", ANN), run="one").finished
+    rig.let_go()
     outcome = rig.run(hold("two"))
     assert outcome.values("locked_by") == [(ANN,)]
     assert outcome.ends == {0: 75}
@@ -213,6 +215,19 @@ def test_a_run_that_lost_the_lock_does_nothing_and_says_who_has_it(rig: Rig) -> 
         End(FENCE, 75),
     )
     assert outcome.status == 75
+    assert not (rig.base / "touched").exists()
+
+
+def test_a_run_whose_keeper_was_killed_does_nothing(rig: Rig) -> None:
+    """The kernel let go of the lock; the files still say who had it."""
+    with rig.started(hold(), holds=True) as one:
+        one.until(is_answer)
+        assert rig.run(shell.command("complain", "at work"), run="one").lines == ["at work"]
+        os.killpg(one.process.pid, signal.SIGKILL)
+        one.process.wait()
+        assert (rig.base / "run").read_text() == "one\n"
+        outcome = rig.run(shell.command("mkdir", "touched"), run="one")
+    assert outcome.ends == {FENCE: 75}
     assert not (rig.base / "touched").exists()
 
 
