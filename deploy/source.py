@@ -226,7 +226,8 @@ def pack(tree: Tree, wanted: Iterable[str], files: Iterable[File]) -> IO[bytes]:
             _add(tar, file.name, Leaf(executable=False, link=None, content=file.content), file.mode)
         for path in sorted(wanted):
             leaf = tree.leaves[path]
-            _add(tar, f"source/{path}", leaf, 0o755 if leaf.executable else 0o644)
+            age = _age(tree.stamps.get(path) or leaf.stamp())
+            _add(tar, f"source/{path}", leaf, 0o755 if leaf.executable else 0o644, age)
     spool.seek(0)
     return spool
 
@@ -240,9 +241,19 @@ def _add_parents(tar: tarfile.TarFile, name: str, made: set[str], mode: int) -> 
         tar.addfile(entry)
 
 
-def _add(tar: tarfile.TarFile, name: str, leaf: Leaf, mode: int) -> None:
+def _age(stamp: str) -> int:
+    """Return an mtime (seconds since 1970, from 2001 to 2018) that is another one when the content is.
+
+    BuildKit keeps a copy of each build context, and takes a file of the same size and mtime for the one that it has
+    (moby/buildkit #4817): with one mtime for all, an edit that keeps a file's size would never reach the image. The
+    time of sending would do, too, but not make the same parcel of the same files.
+    """
+    return 1_000_000_000 + int(stamp.rpartition(" ")[2][:8], 16) % (1 << 29)
+
+
+def _add(tar: tarfile.TarFile, name: str, leaf: Leaf, mode: int, age: int = 0) -> None:
     entry = tarfile.TarInfo(name)
-    entry.mode = mode
+    entry.mode, entry.mtime = mode, age
     if leaf.link is not None:
         entry.type, entry.linkname = tarfile.SYMTYPE, leaf.link
         tar.addfile(entry)

@@ -47,6 +47,8 @@ class Stage:
         self.commit()
         said = self.inv("deploy", *words)
         assert said.code == 0, said.text
+        for host in self.hosts:  # a release that says another name must be another page, too
+            assert f"<!-- version v{self.version} -->".encode() in self.get("/", host)[2]
         return self.live()
 
     def commit(self) -> None:

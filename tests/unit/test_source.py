@@ -6,6 +6,7 @@ import gzip
 import os
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -349,9 +350,20 @@ def test_a_release_s_files_stand_behind_a_folder_that_is_closed_to_others() -> N
 
 
 def test_a_parcel_says_nothing_of_who_packed_it_or_when() -> None:
-    assert {(m.uid, m.gid, m.uname, m.gname, m.mtime) for m in packed("a.py", "link")} == {(0, 0, "", "", 0)}
+    assert {(m.uid, m.gid, m.uname, m.gname) for m in packed("a.py", "link")} == {(0, 0, "", "")}
     with pack(Tree(LEAVES, "test"), ["a.py"], ()) as one, pack(Tree(LEAVES, "test"), ["a.py"], ()) as other:
         assert one.read() == other.read()
+
+
+def test_a_file_s_age_tells_its_content_since_builders_look_no_further_than_size_and_age() -> None:
+    def age(content: bytes) -> int:
+        tree = Tree({"a.py": Leaf(executable=False, link=None, content=content)}, "test")
+        with pack(tree, ["a.py"], ()) as bundle, tarfile.open(fileobj=bundle) as tar:
+            return int(tar.getmember("source/a.py").mtime)
+
+    assert age(b"v1") == age(b"v1")
+    assert age(b"v1") != age(b"v2")
+    assert 0 < age(b"v1") < time.time(), "a time to come makes tar complain"
 
 
 def test_an_empty_parcel_is_a_tar_all_the_same() -> None:
