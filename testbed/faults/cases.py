@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import testbed
 from testbed.commands import docker, in_parallel
+from testbed.faults import disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -58,6 +59,7 @@ class Case:
     moment: str
     play: Callable[[Bed, Story], None] = field(repr=False)
     deploys: bool = True
+    small_disk: bool = False  # it wants a victim whose disk can be filled
 
 
 class Moment(NamedTuple):
@@ -305,6 +307,38 @@ def new_colour_killed() -> Case:
     return Case("the new colour killed after the flip", "while it is watched", play)
 
 
+DISK = "disk full"
+
+
+def disk_full_before() -> Case:
+    """Nothing is begun that could not be ended."""
+
+    def play(bed: Bed, story: Story) -> None:
+        before = bed.pages()
+        disk.fill(bed.targets[VICTIM], leave=500 << 20)
+        operator = bed.operator("deploy")
+        if (code := _end(operator, story)) != REFUSED or "disk" not in operator.said:
+            story.broken.append(f"exit code {code}: {operator.said}")
+        if (pages := bed.pages()) != before:
+            story.broken.append(f"users see {pages}, not {before}")
+        disk.free(bed.targets[VICTIM])
+
+    return Case(DISK, "before a deploy", play, small_disk=True)
+
+
+def disk_filled(moment: Moment) -> Case:
+    def play(bed: Bed, story: Story) -> None:
+        operator = _strike(bed, story, moment, "deploy", "--settle=2")
+        disk.fill(bed.targets[VICTIM], leave=0)
+        if (code := _end(operator, story)) not in {DONE, FAILED, HUMAN}:
+            story.broken.append(f"exit code {code}: {operator.said}")
+        if len(set(pages := bed.pages())) != 1 and code != HUMAN:
+            story.broken.append(f"users see {pages}")
+        disk.free(bed.targets[VICTIM])
+
+    return Case(DISK, moment.name, play, small_disk=True)
+
+
 # --- all of them -----------------------------------------------------------------------------------------------
 
 
@@ -329,6 +363,7 @@ def every(hosts: Sequence[str], events: dict[str, int]) -> list[Case]:
     groups += [[at_once(hosts, count, number) for number in range(5)] for count in (2, 5)]
     groups += [[harmed(kind, moment) for moment in (None, *moments(victim))] for kind in HARMS]
     groups += [[new_colour_killed()]]
+    groups += [[disk_full_before(), *(disk_filled(moment) for moment in moments(victim))]]
     return list(_in_turn(groups))
 
 
