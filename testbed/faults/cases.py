@@ -235,11 +235,24 @@ def cut(kind: str, verb: str, moment: Moment) -> Case:
 
 def restart_engine(target: testbed.Target) -> None:
     """As a package upgrade does: dockerd stops, its containers with it, and comes back."""
-    testbed.shell(target, "kill -TERM $(cat /run/docker.pid)")
+    _end_engine(target, "TERM")
 
 
 def kill_engine(target: testbed.Target) -> None:
-    testbed.shell(target, "kill -KILL $(cat /run/docker.pid)")
+    """Its containers live on without it; the next dockerd ends them, to start them anew."""
+    _end_engine(target, "KILL")
+
+
+def _end_engine(target: testbed.Target, name: str) -> None:
+    """Return when another dockerd answers: only from then on does it mean anything that users are served."""
+    testbed.shell(
+        target,
+        f"""pid=$(cat /run/docker.pid)
+        kill -{name} "$pid"
+        while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
+        until docker version >/dev/null 2>&1; do sleep 0.1; done""",
+        timeout=90,
+    )
 
 
 def reboot(target: testbed.Target) -> None:
