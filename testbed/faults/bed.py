@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import http.client
 import re
+import signal
 import time
 import urllib.request
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import testbed
@@ -54,6 +55,7 @@ class Bed:
     targets: list[testbed.Target]
     project: Project
     version: int = 1
+    operators: list[Operator] = field(default_factory=list)
 
     @classmethod
     def make(cls, targets: Sequence[testbed.Target], folder: Path) -> Bed:
@@ -79,7 +81,14 @@ class Bed:
         self.project.commit(f"v{self.version}")
 
     def operator(self, *words: str, limit: float = 240) -> Operator:
-        return Operator(self.project, *words, limit=limit)
+        self.operators.append(Operator(self.project, *words, limit=limit))
+        return self.operators[-1]
+
+    def end_operators(self) -> None:
+        """End those that still run: a case that broke leaves nobody at work."""
+        for operator in self.operators:
+            operator.send(signal.SIGKILL)
+        self.operators.clear()
 
     @contextlib.contextmanager
     def users(self) -> Iterator[Load]:

@@ -62,6 +62,7 @@ def play(bed: Bed, case: Case) -> Result:
             case.play(bed, story)
         except (testbed.ProvisionError, OSError) as error:
             story.broken.append(f"the case itself broke: {error}")
+        bed.end_operators()
         healing = bed.heal()
     report = load.report()
     if not healing.healed:

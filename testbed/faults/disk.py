@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SIZE = 3 << 30
 """Bytes of the whole disk. What a host is born with takes one GiB of it, and a deploy begins with one that is free."""
 
+MARGIN = 16 << 20
 FILLER = "/var/lib/docker/filler"
 
 
@@ -61,7 +62,9 @@ def fill(target: testbed.Target, leave: int) -> None:
         f"""set -eu
         [ "$(stat -f -c %T /var/lib/docker)" = tmpfs ] || {{ echo "this disk is not ours to fill"; exit 1; }}
         free=$(($(stat -f -c '%a * %S' /var/lib/docker)))
-        fallocate -l "$((free - {leave}))" {FILLER}""",
+        fallocate -l "$((free - {max(leave, MARGIN)}))" {FILLER}
+        # Others write meanwhile: to the last byte there is only one way.
+        [ {leave} != 0 ] || cat /dev/zero >>{FILLER} 2>/dev/null || true""",
     )
 
 
