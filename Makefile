@@ -1,5 +1,7 @@
 # make check   lint, types, unit + flow + sh: about a minute, no docker
 # make test    all of it, with end-to-end tests on real hosts (root on Debian, or a docker engine)
+# make faults  operators killed, links cut, hosts rebooted, under load: an hour of it, or MINUTES=10, or FAULTS="--only link"
+# make soak    100 deploys and rollbacks at random, with faults, under load, and then everything is counted; ROUNDS=20
 # make demo    two real hosts, a deploy under load, a rollback, and what its users saw
 # make clean   hosts, images and everything else that the above left behind
 
@@ -7,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: check lint test demo bench-quick clean
+.PHONY: check lint test faults soak demo bench-quick clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -24,9 +26,15 @@ lint: $(STAMP)
 check: lint
 	$(BIN)/python -m pytest tests/unit tests/flow tests/sh --numprocesses 2
 
-# One pytest run at the end, so that its summary is the last word.
+# One pytest run at the end, so that its summary is the last word. Two kinds of hosts, side by side.
 test: lint
-	$(BIN)/python -m pytest tests/unit tests/flow tests/sh tests/link tests/e2e
+	$(BIN)/python -m pytest tests/unit tests/flow tests/sh tests/link tests/e2e --numprocesses 2 --dist loadgroup
+
+faults: $(STAMP)
+	$(BIN)/python -m testbed.faults --minutes $(or $(MINUTES),60) $(FAULTS)
+
+soak: $(STAMP)
+	$(BIN)/python -m testbed.faults.soak --rounds $(or $(ROUNDS),100)
 
 demo: $(STAMP)
 	$(BIN)/python -m testbed.demo

@@ -1,0 +1,43 @@
+"""Faults on real hosts under load, in short: `make faults` plays them all."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+import testbed
+from testbed.faults import cases
+from testbed.faults.bed import Bed
+from testbed.faults.campaign import play
+
+if TYPE_CHECKING:
+    from testbed.faults.cases import Case
+
+HOSTS = ["127.0.0.11", "127.0.0.12", "127.0.0.13"]
+VICTIM = HOSTS[cases.VICTIM]
+TELLING = (
+    cases.killed("deploy", cases.step("start ")),
+    cases.killed("deploy", cases.step("switch nginx", done=True)),
+    cases.killed("rollback", cases.step("stop ")),
+    cases.interrupted(cases.step("watch "), signal.SIGINT),
+    cases.cut("link silent (black hole)", "deploy", cases.step("gate ", host=VICTIM)),
+    cases.at_once(HOSTS, 2, 0),
+    cases.harmed("dockerd restarted", None),
+)
+
+
+@pytest.fixture(scope="module")
+def bed(tmp_path_factory: pytest.TempPathFactory) -> Bed:
+    made = Bed.make(testbed.up(len(HOSTS)), tmp_path_factory.mktemp("faults") / "project")
+    assert made.hosts == HOSTS
+    return made
+
+
+@pytest.mark.parametrize("case", TELLING, ids=lambda case: f"{case.group}, {case.moment}")
+def test_a_fault_costs_no_request_and_the_next_deploy_heals(bed: Bed, case: Case) -> None:
+    result = play(bed, case)
+    assert result.struck, "it had ended before"
+    assert not result.failed, str(result)
+    assert result.sent > 100, "that is no load"

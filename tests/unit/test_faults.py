@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from testbed.faults import cases, inventory
+from testbed.faults.inventory import Container, Inventory
+from testbed.faults.matrix import Matrix, Result
+from testbed.faults.relay import Relay
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+# --- the relay -------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def echo() -> Iterator[int]:
+    """Serve, on loopback, what it is sent; the port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+        def answer(connection: socket.socket) -> None:
+            with contextlib.suppress(OSError), connection:
+                while block := connection.recv(1024):
+                    connection.sendall(block)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def relay() -> Iterator[Relay]:
+    with echo() as port, Relay("127.0.0.1", port) as made:
+        yield made
+
+
+def opened(relay: Relay) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", relay.port), timeout=5)
+    connection.settimeout(1)
+    return connection
+
+
+def says(connection: socket.socket, text: bytes) -> bytes:
+    connection.sendall(text)
+    return connection.recv(1024)
+
+
+def test_a_relay_passes_on_both_ways_and_ends_with_either_side(relay: Relay) -> None:
+    with opened(relay) as connection:
+        assert says(connection, b"one") == b"one"
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1024) == b""
+
+
+def test_a_relay_that_is_down_resets_what_is_open_and_what_comes(relay: Relay) -> None:
+    with opened(relay) as connection:
+        assert says(connection, b"one") == b"one"
+        relay.reset()
+        with pytest.raises(ConnectionResetError):
+            connection.recv(1024)
+    with pytest.raises(OSError, match=r"reset|Broken"), opened(relay) as connection:
+        says(connection, b"two")
+    relay.mend()
+    with opened(relay) as connection:
+        assert says(connection, b"three") == b"three"
+
+
+def test_a_relay_that_only_stumbles_takes_new_connections(relay: Relay) -> None:
+    with opened(relay) as connection:
+        assert says(connection, b"one") == b"one"
+        relay.reset(stay_down=False)
+        with pytest.raises(ConnectionResetError):
+            connection.recv(1024)
+    with opened(relay) as connection:
+        assert says(connection, b"two") == b"two"
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="it takes Linux to be this silent")
+def test_a_silent_relay_does_not_even_acknowledge_and_goes_on_when_it_is_mended(relay: Relay) -> None:
+    with opened(relay) as connection, opened(relay) as patient:
+        assert says(connection, b"one") == b"one"
+        assert says(patient, b"one") == b"one"
+        relay.go_silent()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 500)
+        connection.settimeout(10)
+        with pytest.raises(TimeoutError, match="timed out"):
+            says(connection, b"two")  # the kernel's own verdict: ETIMEDOUT, not our settimeout
+        with pytest.raises(TimeoutError):
+            says(patient, b"two")
+        with pytest.raises(OSError, match="timed out"):
+            socket.create_connection(("127.0.0.1", relay.port), timeout=0.3)
+        relay.mend()
+        patient.settimeout(10)
+        assert patient.recv(1024) == b"two"
+
+
+# --- what should not lie there ---------------------------------------------------------------------------------
+
+FILES = {f"releases/{r}/{name}" for r in ("r1", "r2") for name in ("colour.yml", "served")}
+WHOLE = Inventory(
+    containers=(
+        Container("app-blue", "web", "running", "app:r2"),
+        *(Container("app-setting-prod", name, "running", "other:1") for name in ("nginx", "redis")),
+        Container("app-setting-prod", "celery", "running", "app:r2"),
+    ),
+    images=frozenset({"app:r1", "app:r2", "nginx:1.30"}),
+    networks=frozenset(inventory.NETWORKS),
+    volumes=frozenset(inventory.VOLUMES),
+    files=frozenset({"lock", "releases", "releases/r1", "releases/r2", "switch", "switch/blue", *FILES}),
+)
+
+
+def left(seen: Inventory) -> list[str]:
+    return list(inventory.leftovers(seen, first=False, keep=3))
+
+
+def test_a_whole_host_has_nothing_left_over() -> None:
+    assert left(WHOLE) == []
+
+
+def test_every_kind_of_leftover_is_named() -> None:
+    green = Container("app-green", "web", "running", "app:r1")
+    ended = Container("app-green", "web", "exited", "app:r1")
+    cases_ = {
+        "2 colours run": replace(WHOLE, containers=(*WHOLE.containers, green)),
+        "container too many: app-green/web": replace(WHOLE, containers=(*WHOLE.containers, ended)),
+        "container missing: app-setting-prod/celery": replace(WHOLE, containers=WHOLE.containers[:3]),
+        "stale worker": replace(
+            WHOLE, containers=(*WHOLE.containers[:3], replace(WHOLE.containers[3], image="app:r1"))
+        ),
+        "image without its release: r3": replace(WHOLE, images=WHOLE.images | {"app:r3"}),
+        "release without its image: r1": replace(WHOLE, images=WHOLE.images - {"app:r1"}),
+        "network too many: lost": replace(WHOLE, networks=WHOLE.networks | {"lost"}),
+        "volume too many: lost": replace(WHOLE, volumes=WHOLE.volumes | {"lost"}),
+        "file too many: holder": replace(WHOLE, files=WHOLE.files | {"holder"}),
+        "half a file: nginx/live.new": replace(WHOLE, files=WHOLE.files | {"nginx/live.new"}),
+        "the switch is": replace(WHOLE, files=WHOLE.files | {"switch/green"}),
+        "release r1 lacks colour.yml": replace(WHOLE, files=WHOLE.files - {"releases/r1/colour.yml"}),
+        "process: 7 sh": replace(WHOLE, processes=("7 sh",)),
+        "1 untagged images": replace(WHOLE, untagged=1),
+    }
+    for text, seen in cases_.items():
+        assert any(text in found for found in left(seen)), text
+
+
+# --- cases and matrix ------------------------------------------------------------------------------------------
+
+HOSTS = ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 58, 93])
+def test_every_event_comes_once_and_any_beginning_is_spread(count: int) -> None:
+    numbers = cases.spread(count)
+    assert sorted(numbers) == list(range(1, count + 1))
+    some = sorted(numbers[: max(count // 4, 1)])
+    gaps = [later - earlier for earlier, later in zip([0, *some], [*some, count], strict=True)]
+    assert max(gaps) <= max(8, count // 3)
+
+
+def test_the_cases_of_all_groups_take_turns() -> None:
+    every = cases.every(HOSTS, {"deploy": 9, "rollback": 5})
+    groups = list(dict.fromkeys(case.group for case in every))
+    first = [case.group for case in every[: len(groups)]]
+    assert len(set(first)) >= len(groups) - len(cases.CUTS)
+    assert {"SIGKILL in a deploy", "host rebooted", "5 operators at once", "Ctrl-C twice in a deploy"} <= set(groups)
+
+
+GOOD = Result("g", "m", "at", (0,), 100, 0, 3, healed=True, waited=0, seconds=9, broken=())
+
+
+@pytest.mark.parametrize(
+    "bad", [replace(GOOD, lost=1), replace(GOOD, healed=False), replace(GOOD, broken=("half a file",))]
+)
+def test_one_bad_case_fails_the_matrix(bad: Result) -> None:
+    assert not Matrix([GOOD]).failed
+    assert Matrix([GOOD, bad]).failed
+    assert "FAILED" in str(Matrix([GOOD, bad]))
+
+
+def test_a_matrix_of_nothing_is_no_success() -> None:
+    assert Matrix([]).failed
+
+
+def test_a_matrix_says_what_there_was_no_time_for() -> None:
+    skipped = [("g", "event 3"), ("g", "event 4"), ("g", "event 9"), ("g", "later"), ("h", "event 1")]
+    text = str(Matrix([GOOD], skipped))
+    assert "no time for: g: later, events 3-4 9" in text
+    assert "no time for: h, at all" in text
