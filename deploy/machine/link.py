@@ -25,6 +25,10 @@ BLOCK = 1 << 16
 LOOK = 0.2
 """Seconds between two looks at whether somebody wants to break off."""
 
+IN_FLIGHT = 1 << 19
+"""Bytes of a parcel that may be on their way. More would fill buffers along a thin line for longer than a silence may
+last: no answer overtakes them (see wire.py). Half a MiB a round trip of 100 ms is 5 MB/s."""
+
 LONGEST = 1 << 20
 """Characters after which a line that does not end is cut: a program may draw its progress on one for hours."""
 
@@ -104,8 +108,10 @@ class SshMachine:
         # A script that fails early closes its end of the stream: what it printed says why, and is read next.
         with contextlib.suppress(OSError):
             channel.settimeout(script.deadline)
+            whole = channel.out_window_size
             _send(channel, text)
             while parcel and (block := parcel.read(BLOCK)):
+                _await_room(channel, whole, script.deadline)
                 _send(channel, block)
             if not script.holds:
                 channel.shutdown_write()
@@ -137,6 +143,19 @@ class Hold:
         except OSError:
             pass  # the link is gone; the lease lets go by itself
         self._channel.close()
+
+
+def _await_room(channel: paramiko.Channel, whole: int, limit: float) -> None:
+    """Wait until less than IN_FLIGHT is on its way: what the other side has read it gives back to the window.
+
+    Raises:
+        TimeoutError: it read nothing for `limit` seconds.
+
+    """
+    with channel.lock:
+        while not channel.closed and whole - channel.out_window_size > IN_FLIGHT:
+            if not channel.out_buffer_cv.wait(limit):
+                raise TimeoutError
 
 
 def _send(channel: paramiko.Channel, block: bytes) -> None:

@@ -19,6 +19,7 @@ BEDS = (("trixie", 1), ("trixie", 3), ("bookworm", 1), ("bookworm", 3))
 """Compose v2 on a new engine and compose v1 on an old one; one host and three."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -171,7 +172,7 @@ def test_an_empty_passphrase_goes_on_without_the_key(place: Place, locked: Path)
 
 def test_without_a_terminal_there_is_nobody_to_ask() -> None:
     code = "from deploy.machine import login; raise SystemExit(login.terminal() is not None)"
-    subprocess.run(["python3", "-c", code], check=True, start_new_session=True, stdin=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-c", code], check=True, start_new_session=True, stdin=subprocess.DEVNULL)
     assert login.TRIES == 3
 
 
