@@ -19,20 +19,11 @@ BEDS = (("trixie", 1), ("trixie", 3), ("bookworm", 1), ("bookworm", 3))
 """Compose v2 on a new engine and compose v1 on an old one; one host and three."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.e2e)
             item.add_marker(pytest.mark.timeout(900))
-            item.add_marker(pytest.mark.xdist_group(_kind(item)))
-
-
-def _kind(item: pytest.Item) -> str:
-    """Return the kind of hosts that a story is about: stories of one kind share them, so they take turns."""
-    callspec = getattr(item, "callspec", None)
-    bed = callspec.params.get("stage") if callspec else None
-    return str(bed[0]) if bed else BEDS[0][0]
 
 
 @pytest.fixture(scope="module", params=BEDS, ids=lambda bed: f"{bed[0]}-{bed[1]}")

@@ -18,13 +18,10 @@ if TYPE_CHECKING:
 HOSTS = ["127.0.0.11", "127.0.0.12", "127.0.0.13"]
 VICTIM = HOSTS[cases.VICTIM]
 TELLING = (
-    cases.killed("deploy", cases.step("start ")),
     cases.killed("deploy", cases.step("switch nginx", done=True)),
-    cases.killed("rollback", cases.step("stop ")),
     cases.interrupted(cases.step("watch "), signal.SIGINT),
     cases.cut("link silent (black hole)", "deploy", cases.step("gate ", host=VICTIM)),
     cases.at_once(HOSTS, 2, 0),
-    cases.harmed("dockerd restarted", None),
 )
 
 
