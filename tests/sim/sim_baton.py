@@ -141,9 +141,9 @@ class Scheduler:
 
     def block(self) -> None:
         """Let others go on until somebody wakes this thread. It may be woken for nothing: look again."""
-        me = self.current
-        self._hand_to(self._next())
-        if self.current is not me:
+        me, chosen = self.current, self._next()
+        self._hand_to(chosen)
+        if chosen is not me:  # never self.current: whoever has the baton now may hand it back before we look
             (me.worker.baton if me.worker else self._main_baton).acquire()
         if me.worker:
             self.alive()

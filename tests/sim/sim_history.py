@@ -414,13 +414,13 @@ class History:
     # --- the end -----------------------------------------------------------------------------------------------
 
     def _calm_down(self) -> None:
+        """Nothing goes wrong any more, and there is time for what is under way to come to its end."""
         self._to_fire.clear()
+        self.clock.sleep(2)
         for host in self.world.all:
             host.full, host.slow, host.lies = False, 1.0, False
             host.refuse.clear()
         self.clock.sleep(QUIET)
-        for host in self.world.all:
-            host.full, host.slow, host.lies = False, 1.0, False
 
     def _heal(self) -> None:
         """One undisturbed deploy, and nothing is left of what came before."""

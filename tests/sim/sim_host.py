@@ -339,8 +339,9 @@ class SimWords(_Words):
             used = [c for c in self.host.containers if c.image == image]
             if any(c.stack == f"app-{self.host.switch}" for c in used):
                 self.sim.violate(f"{self.host.name}: {ident} is live, and is forgotten")
-            if not used:
-                self.host.images.discard(image)
+            if used:
+                continue  # docker keeps an image that is in use; then its release stays, for the next one to forget
+            self.host.images.discard(image)
             self.host.releases.pop(ident, None)
             self.host.served.pop(ident, None)
 
