@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterable
 
+    from typing_extensions import Self
+
 
 class Died(BaseException):
     """The operator whose thread this is has been killed: nothing of theirs runs any more, no undo either."""
@@ -261,7 +263,7 @@ class Executor:
         self._inline = max_workers == 1 and not running().current.life.interruptible
         self._futures: list[Future] = []
 
-    def __enter__(self) -> Executor:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

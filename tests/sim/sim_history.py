@@ -11,7 +11,9 @@ import datetime
 import functools
 import gc
 import io
+import os
 import random
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -34,6 +36,8 @@ from deploy.recipe.model import App, Health, Host, Release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from typing_extensions import Self
 
     from deploy.console.events import Event
 
@@ -90,10 +94,13 @@ KINDS = (
 REFUSED = ("receive", "build", "migrate", "start", "gate", "switch", "await_serving", "stop", "drain", "settings_up",
            "record", "mark_served", "validate", "forget")  # fmt: skip
 
+MILD = frozenset(f"refuse {word}" for word in ("receive", "validate", "build", "migrate", "start", "gate"))
+"""What may fail before a flip without anything that could hinder the undo."""
+
 
 def draw(seed: int) -> Scenario:
     """Return the scenario of a seed."""
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311  # chance, not secrets
     hosts = rng.choice((1, 1, 2, 2, 3))
     acts = []
     for number in range(rng.choice((1, 1, 1, 2, 2, 3))):
@@ -182,7 +189,7 @@ class Parcel(tuple[Any, ...]):
 
     __slots__ = ()
 
-    def __enter__(self) -> Parcel:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -199,12 +206,13 @@ class History:
 
     def __init__(self, scenario: Scenario, hosts: list[SimHost], day: int = 0) -> None:
         self.scenario = scenario
-        self.clock = Scheduler(random.Random(scenario.seed ^ 0x5EED))
+        self.clock = Scheduler(random.Random(scenario.seed ^ 0x5EED))  # noqa: S311  # the same
         self.world = SimWorld(self.clock, dict(zip(HOSTS, hosts, strict=False)), day)
         self.operators: list[Operator] = []
         self._epoch = EPOCH + datetime.timedelta(days=day)
         self._runs = count(1)
         self._versions = count(1)
+        self.fired: set[str] = set()
         self._to_fire = sorted(scenario.faults, key=lambda fault: fault.at)
         self.world.on_word = self._fire_due
 
@@ -266,7 +274,7 @@ class History:
         world.note(operator.name, f"{act.verb} on {', '.join(str(h) for h in setup.hosts)}")
 
         def connect() -> fleet.Fleet:
-            opened = fleet.connect(setup.hosts, lambda h: SimMachine(world, h, world.hosts[h], operator))  # type: ignore[arg-type,return-value]
+            opened = fleet.connect(setup.hosts, lambda h: SimMachine(world, h, world.hosts[h], operator))
             operator.fleets.append(opened)
             return opened
 
@@ -303,8 +311,15 @@ class History:
             world.violate(f"{operator.name}: exit 0, and the hosts were told {told}")
         if operator.outcome == Refused.exit_code and acted:
             world.violate(f"{operator.name}: exit 2 says that nothing was touched")
+        if self._undisturbed and operator.outcome == NeedsHuman.exit_code:
+            world.violate(f"{operator.name}: nothing kept it from going back, and a human is called: {text}")
         if operator.outcome == Failed.exit_code and acted and not all(each.startswith("undone") for each in told):
             world.violate(f"{operator.name}: exit 1 says that all is undone, and the hosts were told {told}")
+
+    @property
+    def _undisturbed(self) -> bool:
+        """Say whether nobody else was about and nothing went wrong but the app, or a word before finish."""
+        return len(self.scenario.acts) == 1 and self.fired <= {"sick", "dies", "stall", "refuse", *MILD}
 
     def make(self, operator: Operator) -> tuple[Any, release.Made]:
         """Stand in for the source and the making of a release: everything else of it is the product's."""
@@ -321,6 +336,7 @@ class History:
         )
         for kind, number in operator.bad:
             host = self.world.all[number]
+            self.fired.add(kind)
             (host.sick if kind == "sick" else host.dies_in_settle).add(f"app:{made.id}")
         return SimpleNamespace(stamps=stamps), release.Made(made, ())
 
@@ -346,6 +362,7 @@ class History:
             host = self.world.all[fault.host]
             operator = self.operators[fault.operator]
             self.world.note("fault", f"{fault.kind}: {operator.name}, {host.name}, {fault.amount:.2f}")
+            self.fired.add(fault.kind)
             act(fault, host, operator)
 
     def _do_kill(self, _fault: Fault, _host: SimHost, operator: Operator) -> None:
@@ -409,7 +426,9 @@ class History:
         self.clock.at(5 + fault.amount * 60, lambda: setattr(host, "lies", False))
 
     def _do_refuse(self, fault: Fault, host: SimHost, _operator: Operator) -> None:
-        host.refuse[REFUSED[int(fault.amount * len(REFUSED))]] = 1
+        word = REFUSED[int(fault.amount * len(REFUSED))]
+        self.fired.add(f"refuse {word}")
+        host.refuse[word] = 1
 
     # --- the end -----------------------------------------------------------------------------------------------
 
@@ -462,7 +481,7 @@ def installed() -> Iterator[pytest.MonkeyPatch]:
     """Give the product the simulator's clock, threads and source for the time of the block."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clock, "monotonic", lambda: sim_baton.running().now)
-        patch.setattr(clock, "utc_now", lambda: History.now.utc_now())
+        patch.setattr(clock, "utc_now", lambda: History.now.utc_now())  # noqa: PLW0108  # of whichever is now
         patch.setattr(clock, "pause", sim_baton.pause)
         patch.setattr(fleet, "ThreadPoolExecutor", sim_baton.Executor)
         patch.setattr(fleet, "wait", sim_baton.wait)
@@ -472,6 +491,20 @@ def installed() -> Iterator[pytest.MonkeyPatch]:
         patch.setattr(release, "pack", lambda tree, made, parcel: Parcel((made, parcel, tree.stamps)))
         patch.setattr(release, "who", lambda: History.now.operator.name)
         yield patch
+
+
+@contextlib.contextmanager
+def one_processor(number: int = 0) -> Iterator[None]:
+    """Keep to one processor, where the system can: threads that take turns are three times as fast there."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    processors = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(processors)[number % len(processors)]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, processors)
 
 
 @functools.cache
@@ -484,7 +517,7 @@ def _seasoned(hosts: int, before: int) -> tuple[SimHost, ...]:
         history = History(Scenario(number, hosts, 0, (), ()), boxes, day=number - 9)
         History.now = history
         sim_baton.begin(history.clock)
-        history._perform((Act("deploy", everyone),))
+        history._perform((Act("deploy", everyone, same=number == before - 1),))
         assert history.operators[-1].outcome == 0, history.operators[-1].error
         history.clock.sleep(QUIET)
         history.clock.finish()
@@ -507,8 +540,8 @@ class Tally:
 
     histories: int = 0
     events: int = 0
-    deploys: dict[int | None, int] = field(default_factory=dict)
-    faults: dict[str, int] = field(default_factory=dict)
+    ends: Counter[int | None] = field(default_factory=Counter)
+    fired: Counter[str] = field(default_factory=Counter)
     failed: list[int] = field(default_factory=list)
 
 
@@ -521,10 +554,8 @@ def play_many(seeds: range, *, stop_at: int = 1, patience: Callable[[], bool] = 
             history = play(draw(seed))
             tally.histories += 1
             tally.events += history.clock.events
-            for operator in history.operators[:-1]:
-                tally.deploys[operator.outcome] = tally.deploys.get(operator.outcome, 0) + 1
-            for fault in history.scenario.faults:
-                tally.faults[fault.kind] = tally.faults.get(fault.kind, 0) + 1
+            tally.ends.update(operator.outcome for operator in history.operators[: len(history.scenario.acts)])
+            tally.fired.update(history.fired)
             if history.clock.error:
                 tally.failed.append(seed)
                 if len(tally.failed) >= stop_at:
@@ -563,4 +594,6 @@ def _smaller(scenario: Scenario) -> Iterator[Scenario]:
 def tell(history: History) -> str:
     """Return the story of a history, a line an event, and how it ended."""
     lines = [f"{at:8.2f} s  {who:6}  {what}" for at, who, what in history.world.story]
-    return "\n".join([str(history.scenario), *lines, f"=> {history.clock.error or 'healed'}"])
+    error = history.clock.error
+    end = [f"=> {error}", f"again: python tests/sim/simulate.py --replay {history.scenario.seed}"]
+    return "\n".join([str(history.scenario), *lines, *(end if error else ["=> healed"])])

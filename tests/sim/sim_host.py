@@ -1,7 +1,7 @@
-"""A host of the simulator: the strict World's box and words, with time, processes, a docker that takes its while, reboots.
+"""A host of the simulator: the strict World's box and words, with time, processes, reboots and a slow docker.
 
-The words are those of tests/flow/world.py. Where a word takes several steps on a real host (look, signal, remove) it takes
-as many here, so that anything may happen between them. Lock, lease and fence are those of deploy/host/lock.sh.
+The words are those of tests/flow/world.py. Where a word takes several steps on a real host (look, signal, remove) it
+takes as many here, so that anything may happen between them. Lock, lease and fence are those of deploy/host/lock.sh.
 """
 
 from __future__ import annotations
@@ -315,7 +315,7 @@ class SimWords(_Words):
     # --- files -------------------------------------------------------------------------------------------------
 
     def sim_receive(self) -> Doing:
-        made, parcel, stamps = self.parcel
+        made, parcel, stamps = self.proc.parcel
         yield self.proc.took(0.3)
         ident = made.release.id
         self.host.releases.setdefault(ident, {})
@@ -328,6 +328,11 @@ class SimWords(_Words):
         self.host.source.update({path: stamps[path] for path in parcel.source})
         self.host.releases[ident] = json.loads(facts.record_text(made.release))
         return 0
+
+    def do_mark_served(self) -> None:
+        if self.image() != self.host.live():
+            self.sim.violate(f"{self.host.name}: {self.image()} is marked as served, and {self.host.live()} is live")
+        super().do_mark_served()
 
     def do_record(self, line: str) -> None:
         super().do_record(line)
@@ -407,7 +412,9 @@ class SimWords(_Words):
         if host.switch == colour:
             self.sim.violate(f"{host.name}: {colour} is live, and is signalled")
         if host.open_until.get(colour, 0) > now and now - host.left_at.get(colour, 0) < DRAIN:
-            self.sim.violate(f"{host.name}: {colour} is signalled with requests open, {now - host.left_at[colour]:.1f} s")
+            self.sim.violate(
+                f"{host.name}: {colour} is signalled with requests open, {now - host.left_at[colour]:.1f} s"
+            )
 
     def _appear(self, stack: str, service: str) -> None:
         """A container is created and started, if docker still has its image and its name is free."""

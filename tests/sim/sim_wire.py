@@ -1,4 +1,4 @@
-"""What lies between an operator and a host: a link that delays, loses or breaks, and the product's Machine on top of it."""
+"""Between an operator and a host: a link that delays, loses or breaks, and the product's Machine on top of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOOK = 0.2
 
 
 class Link:
-    """One ssh connection. `dead` is what the operator's end knows, `cut` what the host's end knows: both may be late."""
+    """One ssh connection. `dead` is what the operator's end knows, `cut` the host's; either may know late."""
 
     def __init__(self, world: SimWorld, host: SimHost, life: Life) -> None:
         self.world = world
@@ -58,14 +58,14 @@ class Link:
         self.lost = True
         self.clock.at(notices, self._die)
         if host_notices is not None:
-            self.clock.at(host_notices, self._cut)
+            self.clock.at(host_notices, self.cut_off)
 
     def _die(self) -> None:
         self.dead = True
         for channel in self.channels:
             channel.look()
 
-    def _cut(self) -> None:
+    def cut_off(self) -> None:
         self.cut = True
         for channel in self.channels:
             if channel.proc:
@@ -188,7 +188,7 @@ class SimMachine:
 
     def close(self) -> None:
         running().alive()
-        self.link.send(lambda: self.link._cut())
+        self.link.send(self.link.cut_off)
         self.link.dead = True
 
     def run(self, script: Script, *, parcel: Any = None, stop: Callable[[], bool] = lambda: False) -> Iterator[Signal]:

@@ -51,11 +51,13 @@ def simulate(histories: int, start: int) -> int:
             total.events += tally.events
             took = time.monotonic() - began
             if tally.failed or total.histories % (20 * PORTION) == 0 or total.histories == histories:
-                print(f"{total.histories:9,} histories, {total.events:13,} events, {total.histories / took:7.0f} a second")
+                print(
+                    f"{total.histories:9,} histories, {total.events:13,} events, {total.histories / took:7.0f} a second"
+                )
                 sys.stdout.flush()
             if tally.failed:
                 (seed,) = tally.failed
-                print(f"seed {seed} fails. Again: python tests/sim/simulate.py --replay {seed}")
+                print(f"seed {seed} fails:")
                 return replay(seed)
     return 0
 
