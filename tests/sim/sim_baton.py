@@ -99,7 +99,7 @@ class Scheduler:
         self.over = False
         self.error: BaseException | None = None
         self.events = 0
-        self._heap: list[tuple[float, float, int, Callable[[], None]]] = []
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
         self._ready: list[Task] = []
         self._tasks: list[Task] = []
@@ -110,7 +110,7 @@ class Scheduler:
 
     def at(self, delay: float, act: Callable[[], None]) -> None:
         """Let `act` happen `delay` seconds from now."""
-        heapq.heappush(self._heap, (self.now + delay, self.rng.random(), next(self._numbers), act))
+        heapq.heappush(self._heap, (self.now + delay, next(self._numbers), act))
 
     def wake(self, task: Task) -> None:
         """Let a thread go on, once it sits at the baton; a frozen one when it thaws."""
@@ -193,7 +193,7 @@ class Scheduler:
     def _happen(self) -> None:
         if not self._heap:
             raise RuntimeError("nothing can happen any more, and somebody still waits")
-        self.now, _, _, act = heapq.heappop(self._heap)
+        self.now, _, act = heapq.heappop(self._heap)
         self.events += 1
         act()
         self.after()
@@ -277,7 +277,8 @@ class Executor:
 
         def act() -> None:
             future.do(job)
-            clock.wake(submitter)
+            if future.exception() or all(each.is_done for each in self._futures):
+                clock.wake(submitter)
 
         if self._inline:
             future.do(job)

@@ -88,7 +88,7 @@ class Scenario:
 
 
 KINDS = (
-    "kill", "kill", "power cut", "sleep", "ctrl-c", "cut", "lose", "stall", "reboot", "full", "slow", "lies",
+    "kill", "kill", "power cut", "sleep", "ctrl-c", "cut", "lose", "stall", "reboot", "full", "slow", "lies", "lies",
     "sick", "dies", "refuse",
 )  # fmt: skip
 REFUSED = ("receive", "build", "migrate", "start", "gate", "switch", "await_serving", "stop", "drain", "settings_up",
@@ -593,7 +593,7 @@ def _smaller(scenario: Scenario) -> Iterator[Scenario]:
 
 def tell(history: History) -> str:
     """Return the story of a history, a line an event, and how it ended."""
-    lines = [f"{at:8.2f} s  {who:6}  {what}" for at, who, what in history.world.story]
+    lines = [f"{at:8.2f} s  {who:6}  {''.join(map(str, what))}" for at, who, what in history.world.story]
     error = history.clock.error
     end = [f"=> {error}", f"again: python tests/sim/simulate.py --replay {history.scenario.seed}"]
     return "\n".join([str(history.scenario), *lines, *(end if error else ["=> healed"])])

@@ -192,7 +192,7 @@ class Proc:
             if self.word not in LOOKS:
                 self.world.acts(self, command)
             status = yield from words.perform(command)
-            self.world.note(self.host.name, str(command) if not status else f"{command} -> {status}")
+            self.world.note(self.host.name, command, f" -> {status}" if status else "")
             self.word = ""
             self.emit(End(number, status))
             if status:
@@ -267,7 +267,7 @@ class SimWords(_Words):
         """Ask the engine. It may say no and do it later, or yes and do it later, when it lies."""
         seconds = self.proc.took(seconds)
         rng = self.clock.rng
-        if self.host.lies and rng.random() < 0.3:
+        if self.host.lies and rng.random() < 0.4:
             yield seconds
             honest = rng.random() < 0.5
             self.sim.late(self.host, rng.random() * (2 if honest else 20), effect)
@@ -534,7 +534,7 @@ class SimWorld(World):
         self.hosts = hosts
         self.boxes = dict(hosts)
         self.all = list(hosts.values())
-        self.story: list[tuple[float, str, str]] = []
+        self.story: list[tuple[float, str, tuple[object, ...]]] = []
         self.words_begun = 0
         self.on_word: Callable[[], None] = lambda: None
         self.hosts_of_run: dict[str, tuple[str, ...]] = {}
@@ -552,7 +552,8 @@ class SimWorld(World):
         """Return a container's id; no day of a host's life may repeat one of another day."""
         return f"{self._day % 100:02}{next(self._ids):010}"
 
-    def note(self, who: str, what: str) -> None:
+    def note(self, who: str, *what: object) -> None:
+        """Take a line of the story down; it is put into words when somebody reads it."""
         self.story.append((self.clock.now, who, what))
 
     def violate(self, what: str) -> None:

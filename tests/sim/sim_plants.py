@@ -230,6 +230,19 @@ def old_releases_stay_for_ever(patch: pytest.MonkeyPatch) -> None:
 
 
 @plant
+def a_release_goes_while_docker_keeps_its_image(patch: pytest.MonkeyPatch) -> None:
+    """As it was, until a simulated history found it."""
+    real = SimWords.do_forget
+
+    def forget(words: SimWords, *releases: str) -> None:
+        real(words, *releases)
+        for ident in releases:
+            words.host.releases.pop(ident, None)
+
+    patch.setattr(SimWords, "do_forget", forget)
+
+
+@plant
 def the_live_release_is_forgotten_too(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(plan, "prunable", lambda _app, facts, _release: (tuple(r.id for r in facts.releases), ()))
 

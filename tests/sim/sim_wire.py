@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from deploy.recipe.shell import Script, Signal
 
 LOOK = 0.2
+DECIDES = frozenset({Finished, type(None)})
+ANSWERS = frozenset({Answer, Line})
 
 
 class Link:
@@ -97,11 +99,12 @@ class Channel:
         """Print. What does not end or decide anything is read with what does: nobody could act on it earlier."""
         if self.link.lost:
             return
-        at = self.link.arrival()
+        link, now = self.link, self.clock.now
+        at = max(now + link.latency, link.clear_at)
         self._said.append((at, signal))
-        final = signal is None or isinstance(signal, Finished) or (isinstance(signal, End) and signal.status)
-        if final or (self._wants_answer and isinstance(signal, (Answer, Line))):
-            self.clock.at(at - self.clock.now, self.look)
+        kind = type(signal)
+        if (signal.status if kind is End else kind in DECIDES) or (self._wants_answer and kind in ANSWERS):  # type: ignore[union-attr]
+            self.clock.at(at - now, self.look)
 
     def ended(self) -> None:
         self.say(None)
