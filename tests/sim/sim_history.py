@@ -494,8 +494,9 @@ def installed() -> Iterator[pytest.MonkeyPatch]:
 
 
 @contextlib.contextmanager
-def one_processor(number: int = 0) -> Iterator[None]:
+def one_processor() -> Iterator[None]:
     """Keep to one processor, where the system can: threads that take turns are three times as fast there."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     if not hasattr(os, "sched_setaffinity"):
         yield
         return

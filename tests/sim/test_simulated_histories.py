@@ -25,7 +25,7 @@ SIMULATE = Path(__file__).parent / "simulate.py"
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_every_history_keeps_its_users_and_is_healed_by_one_deploy(shard: int) -> None:
-    with one_processor(shard), installed():
+    with one_processor(), installed():
         tally = play_many(range(shard * SHARD, (shard + 1) * SHARD))
         if tally.failed:
             pytest.fail(tell(play(shrink(draw(tally.failed[0])))))
