@@ -342,9 +342,13 @@ class Thread:
 THREADING = SimpleNamespace(Event=Event, Thread=Thread, Lock=threading.Lock)
 
 
-def pause(seconds: float, wake: Event) -> bool:
-    """What the product takes for clock.pause."""
-    return wake.wait(seconds)
+def pause(seconds: float, wake: Event | threading.Event) -> bool:
+    """What the product takes for clock.pause. A real event, which nothing in here can set, is a mere delay."""
+    if isinstance(wake, Event):
+        return wake.wait(seconds)
+    running().alive()
+    running().sleep(seconds)
+    return wake.is_set()
 
 
 _running: list[Scheduler] = []

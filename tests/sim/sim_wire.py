@@ -53,7 +53,7 @@ class Link:
 
     def stall(self, seconds: float) -> None:
         """Hold everything up, in both directions."""
-        self.clear_at = self.clock.now + seconds
+        self.clear_at = max(self.clear_at, self.clock.now + seconds)
 
     def lose(self, notices: float, host_notices: float | None) -> None:
         """Carry nothing any more; either end finds out after its while, the host perhaps never."""
@@ -85,6 +85,7 @@ class Channel:
         self.over = False
         self._closed = False
         self._wants_answer = wants_answer
+        self._last_said = 0.0
         self._said: list[tuple[float, Signal | None]] = []
         link.channels.append(self)
         link.life.pokes.append(self._poked)
@@ -100,7 +101,7 @@ class Channel:
         if self.link.lost:
             return
         link, now = self.link, self.clock.now
-        at = max(now + link.latency, link.clear_at)
+        at = self._last_said = max(now + link.latency, link.clear_at, self._last_said)
         self._said.append((at, signal))
         kind = type(signal)
         if (signal.status if kind is End else kind in DECIDES) or (self._wants_answer and kind in ANSWERS):  # type: ignore[union-attr]
