@@ -69,12 +69,12 @@ fence() {
             return 75
         }
     fi
+    replace leader "$(own_group)"
     if [ "$(cat run 2>/dev/null)" != "$1" ]; then
         complain "this run has lost the lock of this host; now: $(cat holder 2>/dev/null || echo nobody)"
         return 75
     fi
     [ ! -f unfinished ] || end_one_offs || return
-    replace leader "$(own_group)"
     true >unfinished
 }
 
