@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -189,3 +191,9 @@ def test_a_machine_that_reconnects_closes_the_old_connection_before_it_opens_a_n
     assert [wire.open for wire in wires] == [False, True]
     machine.close()
     assert [wire.open for wire in wires] == [False, False]
+
+
+def test_what_paramiko_logs_does_not_reach_the_terminal() -> None:
+    code = "import logging, deploy.machine; logging.getLogger('paramiko.transport').error('a traceback')"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert (ended.stdout, ended.stderr) == ("", "")
