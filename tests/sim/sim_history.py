@@ -250,13 +250,12 @@ class History:
             self.clock.block()
 
     def _engage(self, act: Act) -> sim_baton.Task:
-        operator = Operator(len(self.operators), act)
+        number = len(self.operators)
+        operator = Operator(number, act)
         self.operators.append(operator)
-        for fault in self.scenario.faults:
-            if self.operators[min(fault.operator, len(self.operators) - 1)] is operator:
-                operator.interruptible |= fault.kind == "ctrl-c"
-                if fault.kind in {"sick", "dies"} and len(self.operators) <= len(self.scenario.acts):
-                    operator.bad.append((fault.kind, fault.host))
+        fate = [fault for fault in self.scenario.faults if fault.operator == number]
+        operator.interruptible = any(fault.kind == "ctrl-c" for fault in fate)
+        operator.bad = [(fault.kind, fault.host) for fault in fate if fault.kind in {"sick", "dies"}]
 
         def work() -> None:
             self.clock.current.main = True
