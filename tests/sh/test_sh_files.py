@@ -229,6 +229,14 @@ def test_a_release_s_files_are_there_all_at_once_or_not_at_all(rig: Rig) -> None
     assert sorted(path.name for path in (rig.base / "releases" / "r1").iterdir()) == [".env", "big"]
 
 
+def test_a_release_may_come_twice(rig: Rig) -> None:
+    payload = parcel({}, File("releases/r1.part/.env", b"S=1\n", 0o600))
+    for _ in range(2):
+        assert rig.run(shell.command("receive"), payload=payload).finished
+    assert [path.name for path in (rig.base / "releases").iterdir()] == ["r1"]
+    assert [path.name for path in (rig.base / "releases" / "r1").iterdir()] == [".env"]
+
+
 def test_what_a_dead_run_left_half_received_goes(rig: Rig) -> None:
     rig.release("r0.part")
     assert rig.run(shell.command("receive"), payload=parcel({})).finished
