@@ -38,6 +38,9 @@ LOOK = 2
 ABSENCE = 90
 """Seconds that a host may be away in the middle of a run: a link that comes back, a reboot."""
 
+PATIENCE = 50
+"""Seconds that docker may take after its host is back; a question may take 60."""
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -117,7 +120,8 @@ class Lock:
             machine.reconnect()
             reason = self._try(machine, "again")
             if not reason:
-                ask(machine, self._variables, shell.command("await_engine", ABSENCE), run=self._claim.run)
+                # Not behind the fence: that asks docker what an earlier script left at work.
+                ask(machine, self._variables, shell.command("await_engine", PATIENCE))
         except (LinkLost, Unreachable) as error:
             return error
         if reason:

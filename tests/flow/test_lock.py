@@ -224,6 +224,18 @@ def test_a_host_that_is_away_for_a_while_is_waited_for(operator_of: Any, time: l
     operator.assert_whole()
 
 
+def test_docker_may_come_back_after_its_host(operator_of: Any) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    operator.write("2")
+    operator.world.cuts = {len(operator.world.writes()) + 4}
+    for box in operator.world.boxes.values():
+        box.reboots = True
+    operator.deploy()
+    assert "asking again" in operator.text
+    operator.assert_whole()
+
+
 def test_a_host_that_stays_away_is_named_and_the_others_are_undone(operator_of: Any, time: list[float]) -> None:
     operator = operator_of(3)
     operator.deploy()

@@ -52,7 +52,8 @@ class Box:
     """One host.
 
     `sick` holds images that never become healthy here, `refuse` words that fail here and how often; for so many
-    attempts at a connection it is `away`.
+    attempts at a connection it is `away`. A cut link is its reboot if it
+    `reboots`; while its `engine_starts`, the fence cannot look at what docker runs.
     """
 
     name: str
@@ -72,6 +73,8 @@ class Box:
     holder: str = ""
     locked: str = ""
     away: int = 0
+    reboots: bool = False
+    engine_starts: bool = False
     connections: dict[str, int] = field(default_factory=dict)
     sick: set[str] = field(default_factory=set)
     dies_in_settle: set[str] = field(default_factory=set)
@@ -217,6 +220,9 @@ class WorldMachine:
             yield Line(f"this run has lost the lock of this host; now: {self._box.holder}")
             yield End(shell.FENCE, 75)
             return
+        if script.run and self._box.engine_starts:
+            yield End(shell.FENCE, 1)
+            return
         for number, command in enumerate(script.commands):
             if not script.run and command.words[0] not in LOOKS:
                 raise Impossible(f"{command.words[0]} writes, and this script holds no lock")
@@ -244,6 +250,7 @@ class WorldMachine:
             if command.words[0] not in LOOKS and len(self._world.writes()) in self._world.cuts:
                 self._cut = True
                 self._box.let_go()
+                self._box.engine_starts = self._box.reboots
             return outcome
 
 
@@ -334,7 +341,7 @@ class _Words:
             )
 
     def do_await_engine(self, _seconds: str) -> None:
-        """Docker always answers here."""
+        self.box.engine_starts = False
 
     def do_probe(self) -> None:
         for colour in OTHER:
