@@ -157,6 +157,14 @@ class Scheduler:
         self.at(seconds, lambda: self.wake(task))
         while self.now < until:
             self.block()
+            self.heed_ctrl_c()
+
+    def heed_ctrl_c(self) -> None:
+        """Let a Ctrl-C reach the main thread of an operator, where it waits for time or for others."""
+        life = self.current.life
+        if life.interrupted and self.current.main:
+            life.interrupted = False
+            raise KeyboardInterrupt
 
     def pass_on(self) -> None:
         """Go on with somebody else: this thread's work is done."""
@@ -215,7 +223,6 @@ class Event:
         self._set = True
         for task in self._waiting:
             clock.wake(task)
-        self._waiting.clear()
 
     def clear(self) -> None:
         self._set = False
@@ -226,9 +233,13 @@ class Event:
         task, until = clock.current, clock.now + (timeout or 0)
         if timeout is not None and not self._set:
             clock.at(timeout, lambda: clock.wake(task))
-        while not self._set and (timeout is None or clock.now < until):
-            self._waiting.append(task)
-            clock.block()
+        self._waiting.append(task)
+        try:
+            while not self._set and (timeout is None or clock.now < until):
+                clock.block()
+                clock.heed_ctrl_c()
+        finally:
+            self._waiting.remove(task)  # or whoever sets it would wake itself
         return self._set
 
 
@@ -306,10 +317,7 @@ def _wait_for(enough: Callable[[], bool]) -> None:
     clock.current.life.poke()
     while not enough():
         clock.block()
-        life = clock.current.life
-        if life.interrupted and clock.current.main:
-            life.interrupted = False
-            raise KeyboardInterrupt
+        clock.heed_ctrl_c()
 
 
 class Thread:
@@ -320,10 +328,15 @@ class Thread:
         self._future = Future()
         self._job = lambda: target(*args)
         self._joining: list[Task] = []
+        self._begun = False
+
+    def is_alive(self) -> bool:
+        return self._begun and not self._future.is_done
 
     def start(self) -> None:
         clock = running()
         clock.alive()
+        self._begun = True
         clock.spawn(clock.current.life, self._act)
 
     def _act(self) -> None:

@@ -27,12 +27,13 @@ from sim_host import DRAIN, SimHost, SimWorld, Violation
 from sim_wire import SimMachine
 from world import Impossible
 
-from deploy import clock, fleet, flow, lock, release
+from deploy import clock, fleet, flow, lock, release, run
 from deploy.config import Setup, Ssh
 from deploy.console import Console
 from deploy.errors import Failed, GreenroomError, NeedsHuman, Refused
 from deploy.recipe import files
 from deploy.recipe.model import App, Health, Host, Release
+from deploy.run import Batching
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,6 +63,8 @@ class Act:
     start: float = 0.0
     same: bool = False
     conf: str = "conf-1"
+    wait: int = 0
+    batching: Batching = field(default_factory=Batching)
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class Scenario:
 
 
 KINDS = (
-    "kill", "kill", "power cut", "sleep", "ctrl-c", "cut", "lose", "stall", "reboot", "full", "slow", "lies", "lies",
+    "kill", "kill", "power cut", "sleep", "ctrl-c", "cut", "cut", "lose", "lose", "stall", "reboot", "reboot", "full", "slow", "lies", "lies",
     "sick", "dies", "refuse",
 )  # fmt: skip
 REFUSED = ("receive", "build", "migrate", "start", "gate", "switch", "await_serving", "stop", "drain", "settings_up",
@@ -96,6 +99,18 @@ REFUSED = ("receive", "build", "migrate", "start", "gate", "switch", "await_serv
 
 MILD = frozenset(f"refuse {word}" for word in ("receive", "validate", "build", "migrate", "start", "gate"))
 """What may fail before a flip without anything that could hinder the undo."""
+
+
+VERBS = (*("deploy",) * 13, *("rollback",) * 5, "lock", "unlock")
+
+WHOLE = frozenset({"cut", "lose", "stall", "reboot"})
+"""What a run survives where a host comes back in time, wherever it stands; but for a migration under way."""
+
+
+def away(fault: Fault) -> float:
+    """Return the seconds for which the way to a host is closed when a link is lost: none, some, or too many."""
+    share = fault.amount * 10 % 1
+    return 0.0 if share < 0.4 else (share - 0.4) * 150 if share < 0.8 else 60 + (share - 0.8) * 500
 
 
 def draw(seed: int) -> Scenario:
@@ -108,11 +123,13 @@ def draw(seed: int) -> Scenario:
         some = everyone if rng.random() < 0.7 else tuple(sorted(rng.sample(everyone, rng.randint(1, hosts))))
         acts.append(
             Act(
-                verb="rollback" if rng.random() < 0.25 else "deploy",
+                verb=rng.choice(VERBS),
                 hosts=some,
                 start=0.0 if number == 0 else rng.random() * 60,
                 same=rng.random() < 0.05,
                 conf=rng.choice(("conf-1", "conf-1", "conf-1", "conf-2")),
+                wait=rng.choice((0, 0, 30, 300)),
+                batching=Batching(*rng.choice(((0, 0), (0, 0), (0, 0), (1, 0), (1, 20), (2, 5)))),
             )
         )
     words = 18 * hosts * len(acts)
@@ -142,6 +159,7 @@ class Operator(Life):
         self.outcome: int | None = None
         self.error: BaseException | None = None
         self.run = ""
+        self.failed_in: set[str] = set()
         self.fleets: list[fleet.Fleet] = []
         self.bad: list[tuple[str, int]] = []
 
@@ -155,6 +173,8 @@ class Quiet(Console):
         self._who = who
 
     def emit(self, event: Event) -> None:
+        if event.kind == "failed":
+            self._history.operator.failed_in.add(event.phase)
         if event.kind in {"phase", "failed", "ended"}:
             self._history.world.note(self._who, f"{event.host} {event.phase} {event.text}".strip())
 
@@ -181,7 +201,7 @@ def app_of(hosts: int) -> App:
 def setup_of(hosts: int, some: tuple[int, ...]) -> Setup:
     nowhere = Path()
     chosen = tuple(HOSTS[n] for n in some)
-    return Setup(app_of(hosts), chosen, Ssh(), nowhere, nowhere, nowhere, "nginx", b"", {}, frozenset())
+    return Setup(app_of(hosts), chosen, Ssh(), nowhere, nowhere, nowhere, "nginx", b"", {}, (), frozenset())
 
 
 class Parcel(tuple[Any, ...]):
@@ -213,6 +233,7 @@ class History:
         self._runs = count(1)
         self._versions = count(1)
         self.fired: set[str] = set()
+        self._absent = 0.0
         self._to_fire = sorted(scenario.faults, key=lambda fault: fault.at)
         self.world.on_word = self._fire_due
 
@@ -273,20 +294,27 @@ class History:
         world.note(operator.name, f"{act.verb} on {', '.join(str(h) for h in setup.hosts)}")
 
         def connect() -> fleet.Fleet:
-            opened = fleet.connect(setup.hosts, lambda h: SimMachine(world, h, world.hosts[h], operator))
+            first = setup.app.hosts[0]
+            opened = fleet.connect(setup.hosts, lambda h: SimMachine(world, h, world.hosts[h], operator), first)
             operator.fleets.append(opened)
             return opened
 
+        options = flow.Options(yes=True, wait=act.wait, batching=act.batching)
         try:
-            if act.verb == "deploy":
-                flow.deploy(setup, connect, console, flow.Options(yes=True))
-            else:
-                flow.rollback(setup, connect, console)
+            match act.verb:
+                case "deploy":
+                    flow.deploy(setup, connect, console, options)
+                case "rollback":
+                    flow.rollback(setup, connect, console, options=options)
+                case "lock":
+                    flow.put_lock(setup, connect, console, f"{operator.name} says so")
+                case _:
+                    flow.take_lock_away(setup, connect, console, f"{operator.name} says so")
             operator.outcome = 0
         except GreenroomError as error:
             operator.outcome, operator.error = error.exit_code, error
         except KeyboardInterrupt as error:
-            operator.outcome, operator.error = NeedsHuman.exit_code, error
+            operator.outcome, operator.error = Failed.exit_code, error
         except Died:
             raise
         except BaseException as error:  # noqa: BLE001  # the simulator's main thread wants to know
@@ -310,10 +338,22 @@ class History:
             world.violate(f"{operator.name}: exit 0, and the hosts were told {told}")
         if operator.outcome == Refused.exit_code and acted:
             world.violate(f"{operator.name}: exit 2 says that nothing was touched")
-        if self._undisturbed and operator.outcome == NeedsHuman.exit_code:
+        one_batch = operator.act.batching.size == 0
+        if self._undisturbed and one_batch and operator.outcome == NeedsHuman.exit_code:
             world.violate(f"{operator.name}: nothing kept it from going back, and a human is called: {text}")
-        if operator.outcome == Failed.exit_code and acted and not all(each.startswith("undone") for each in told):
-            world.violate(f"{operator.name}: exit 1 says that all is undone, and the hosts were told {told}")
+        if operator.outcome == Failed.exit_code and operator.act.verb in {"deploy", "rollback"}:
+            told = [world.outcomes.get(each, "") for each in sorted(world.acted_on) if each[0] == operator.run]
+            if not all(each.startswith("undone") for each in told):
+                world.violate(f"{operator.name}: exit 1 says that all is undone, and the hosts were told {told}")
+        if self._whole and one_batch and operator.outcome == NeedsHuman.exit_code:
+            world.violate(f"{operator.name}: every host came back in time, and a human is called: {text}")
+        if self._whole and "reboot" not in self.fired and acted and operator.outcome and "migrate" not in operator.failed_in:
+            world.violate(f"{operator.name}: every host came back in time, and it did not go on: {text}")
+
+    @property
+    def _whole(self) -> bool:
+        """Say whether nobody else was about, and nothing happened but that links went away and came back in time."""
+        return len(self.scenario.acts) == 1 and self.fired <= WHOLE and self._absent < lock.ABSENCE / 2
 
     @property
     def _undisturbed(self) -> bool:
@@ -342,7 +382,11 @@ class History:
     def token(self) -> str:
         operator = self.operator
         operator.run = f"{operator.name}/{next(self._runs)}"
-        self.world.hosts_of_run[operator.run] = tuple(str(HOSTS[n]) for n in operator.act.hosts)
+        hosts = [str(HOSTS[n]) for n in operator.act.hosts]
+        size = operator.act.batching.size or len(hosts)
+        for at, host in enumerate(hosts):
+            begin = at // size * size
+            self.world.hosts_of_run[operator.run, host] = tuple(hosts[begin : begin + size])
         return operator.run
 
     # --- what goes wrong ---------------------------------------------------------------------------------------
@@ -393,12 +437,18 @@ class History:
     def _do_cut(self, fault: Fault, host: SimHost, operator: Operator) -> None:
         for link in self._links(operator):
             if link.host is host:
+                self._close_way(fault, host, operator)
                 link.lose(fault.amount * 0.1, 0.0 if fault.amount < 0.5 else None)
+
+    def _close_way(self, fault: Fault, host: SimHost, operator: Operator) -> None:
+        self.world.closed_ways[operator.name, host.name] = self.clock.now + away(fault)
+        self._absent += away(fault)
 
     def _do_lose(self, fault: Fault, host: SimHost, operator: Operator) -> None:
         """Packets vanish: the operator's kernel gives up after a while, the host's much later or never."""
         for link in self._links(operator):
             if link.host is host:
+                self._close_way(fault, host, operator)
                 link.lose(15 + fault.amount * 10, 20 + fault.amount * 100 if fault.amount < 0.5 else None)
 
     def _do_stall(self, fault: Fault, host: SimHost, operator: Operator) -> None:
@@ -410,6 +460,7 @@ class History:
         for (_, name), link in self.world.links.items():
             if name == host.name and not link.dead:
                 link.lose(self.clock.rng.random() * 20, 0.0)
+        self._absent += 15 + fault.amount * 30
         self.world.reboot(host, 5 + fault.amount * 30)
 
     def _do_full(self, fault: Fault, host: SimHost, _operator: Operator) -> None:
@@ -442,7 +493,10 @@ class History:
 
     def _heal(self) -> None:
         """One undisturbed deploy, and nothing is left of what came before."""
-        self._perform((Act("deploy", tuple(range(self.scenario.hosts))),))
+        everyone = tuple(range(self.scenario.hosts))
+        if any(host.locked for host in self.world.all):
+            self._perform((Act("unlock", everyone),))
+        self._perform((Act("deploy", everyone),))
         healer = self.operators[-1]
         if healer.outcome != 0:
             self.world.violate(f"the deploy that should heal it ended with {healer.outcome}: {healer.error}")
@@ -468,8 +522,10 @@ class History:
         extra = host.images - {f"app:{ident}" for ident in host.releases}
         if extra:
             violate(f"{host.name}: healed, and images are left: {sorted(extra)}")
-        if host.locked_by or host.run or host.fenced:
-            violate(f"{host.name}: healed, and still locked by {host.run}")
+        if host.locked_by or host.run or host.fenced or host.locked or host.holder:
+            violate(f"{host.name}: healed, and still locked by {host.run} {host.locked}")
+        if host.one_offs or host.unfinished:
+            violate(f"{host.name}: healed, and {host.one_offs or 'nothing'} is left unfinished")
 
 
 # --- playing many ----------------------------------------------------------------------------------------------
@@ -485,7 +541,8 @@ def installed() -> Iterator[pytest.MonkeyPatch]:
         patch.setattr(fleet, "ThreadPoolExecutor", sim_baton.Executor)
         patch.setattr(fleet, "wait", sim_baton.wait)
         patch.setattr(lock, "threading", sim_baton.THREADING)
-        patch.setattr(flow, "secrets", SimpleNamespace(token_hex=lambda _: History.now.token()))
+        patch.setattr(run, "threading", sim_baton.THREADING)
+        patch.setattr(run, "secrets", SimpleNamespace(token_hex=lambda _: History.now.token()))
         patch.setattr(flow, "_release", lambda *_: History.now.make(History.now.operator))
         patch.setattr(release, "pack", lambda tree, made, parcel: Parcel((made, parcel, tree.stamps)))
         patch.setattr(release, "who", lambda: History.now.operator.name)

@@ -52,8 +52,16 @@ class SimContainer(Container):
 
 
 @dataclass(eq=False)
+class OneOff:
+    """A container of `compose run`: docker's child, which outlives the script that asked for it."""
+
+    run: str
+    runs: bool = True
+
+
+@dataclass(eq=False)
 class SimHost(Box):
-    """One host. `open_until` and `left_at` tell, by colour, when its last user goes, and since when it is not live."""
+    """One host. `had` is the run that had the lock last, as the simulator knows it; `open_until` and `left_at` tell, by colour, when its last user goes, and since when it is not live."""
 
     down: bool = False
     full: bool = False
@@ -62,8 +70,13 @@ class SimHost(Box):
     excused: bool = False
     epoch: int = 0
     dirty: bool = False
-    switch_at_hold: str = "none"
-    image_at_hold: str = ""
+    at_hold: tuple[str, str, str] = ("", "none", "")
+    engine_at: float = 0.0
+    heard: float = 0.0
+    keeper: Proc | None = None
+    unfinished: bool = False
+    had: str = ""
+    one_offs: list[OneOff] = field(default_factory=list)
     procs: list[Proc] = field(default_factory=list)
     fenced: list[Proc] = field(default_factory=list)
     leader: Proc | None = None
@@ -89,6 +102,8 @@ class SimHost(Box):
             source=dict(self.source),
             history=list(self.history),
             was_served=self.was_served,
+            last=self.last,
+            had=self.last,
         )
 
     def live(self) -> str:
@@ -120,6 +135,7 @@ class Proc:
         self.word = ""
         self.pending: tuple[float, Callable[[], None]] | None = None
         self.input_ended = False
+        self.released = False
         self.heard_at = world.clock.now
         self._step_number = 0
         self._doing = self._life()
@@ -162,6 +178,8 @@ class Proc:
         self.host.procs.remove(self)
         if self.host.locked_by is self:
             self.host.locked_by = None
+            if not self.released:
+                self.world.lost_locks.add((self.run, self.host.name))
         if self in self.host.fenced:
             if lingers and self.clock.rng.random() < 0.02:  # a child that outlives its script keeps the fence
                 self.clock.at(self.clock.rng.random() * 5, self.let_go)
@@ -197,6 +215,8 @@ class Proc:
             self.emit(End(number, status))
             if status:
                 return
+        if self.script.run:
+            self.host.unfinished = False
         self.emit(Finished())
 
     def _fence(self) -> Doing:
@@ -211,11 +231,25 @@ class Proc:
                     self.emit(Line("it did not end"))
                     return BUSY
         host.fenced.append(self)
-        host.leader = None if host.full else self
+        if not host.full:
+            host.leader = self
         if host.run != self.script.run:
             self.emit(Line("this run has lost the lock of this host"))
             return BUSY
         self.world.passes(self)
+        if host.unfinished and (status := (yield from self._end_one_offs())):
+            return status
+        host.unfinished = True
+        return 0
+
+    def _end_one_offs(self) -> Doing:
+        yield self.took(0.1)
+        if self.clock.now < self.host.engine_at:
+            return 1
+        if self.host.one_offs:
+            self.emit(Line("an earlier run left a one-off container: ending it"))
+            yield self.took(0.5)
+            self.host.one_offs.clear()
         return 0
 
     def _end_the_leader(self) -> None:
@@ -244,6 +278,10 @@ class SimWords(_Words):
     def perform(self, command: Command) -> Doing:
         word, *arguments = command.words
         act = getattr(self, f"sim_{word}", None)
+        if word not in NO_ENGINE and self.clock.now < self.host.engine_at:
+            yield 0.05
+            self.proc.emit(Line("Cannot connect to the Docker daemon"))
+            return 1
         if self.host.refuse.get(word, 0) > 0 or act is None:
             yield self.proc.took(0.05)
             if self.host.full and word in WRITES:
@@ -280,28 +318,67 @@ class SimWords(_Words):
 
     # --- the lock ----------------------------------------------------------------------------------------------
 
-    def sim_hold(self, run: str, lease: str, holder: str) -> Doing:
+    def sim_hold(self, run: str, lease: str, holder: str, how: str) -> Doing:
         yield self.proc.took(0.02)
         host = self.host
-        if host.locked_by:
-            self.answer("held_by", host.holder)
+        if host.locked_by and not (how == "again" and (yield from self._take_over(run))):
+            if not host.holder:
+                yield 1
+            self.answer("held_by", host.holder, int(self.clock.now - (host.heard or self.clock.now)))
             return BUSY
         host.locked_by = self.proc
+        self.proc.released = True  # it is the lock, and not yet the run's
+        if how == "again" and self._latest_run() != run:
+            self.answer("held_since")
+            return BUSY
+        if how == "first" and host.locked:
+            self.answer("locked_by", host.locked)
+            return BUSY
+        self.proc.released = False
         if not host.full:
-            host.run, host.holder = run, holder
-        host.switch_at_hold, host.image_at_hold = host.switch, host.live()
+            host.keeper, host.heard, host.holder, host.run = self.proc, self.clock.now, holder, run
+        self.sim.held(self.proc, how)
         self.proc.emit(Answer("held", ()))
         self.proc.heard_at = self.clock.now
         while not self.proc.input_ended and (left := self.proc.heard_at + float(lease) - self.clock.now) > 0:
             yield left
-        host.run = host.holder = ""
+        self.proc.released = self.proc.input_ended and not self.proc.channel.link.cut
+        host.let_go()
+        host.keeper, host.heard = None, 0.0
+        return 0
+
+    def _latest_run(self) -> str:
+        return self.host.run or self.host.last
+
+    def _take_over(self, run: str) -> Generator[float, None, bool]:
+        host = self.host
+        if self._latest_run() != run:
+            return False
+        if host.keeper:
+            host.keeper.kill(docker_goes_on=False)
+        until = self.clock.now + 10
+        while host.locked_by:
+            yield 0.1
+            if self.clock.now > until:
+                return False
+        return True
+
+    def sim_await_engine(self, seconds: str) -> Doing:
+        until = self.clock.now + float(seconds)
+        while self.clock.now < self.host.engine_at:
+            yield 1
+            if self.clock.now > until:
+                return 1
         return 0
 
     # --- looks -------------------------------------------------------------------------------------------------
 
     def sim_observe(self, manifest: str) -> Doing:
         yield self.proc.took(0.3)
-        self.do_observe(manifest)
+        if self.clock.now < self.host.engine_at:
+            self.answer("no_docker", "Cannot connect to the Docker daemon")
+        else:
+            self.do_observe(manifest)
         return 0
 
     def _answer_containers(self) -> None:
@@ -318,7 +395,9 @@ class SimWords(_Words):
         made, parcel, stamps = self.proc.parcel
         yield self.proc.took(0.3)
         ident = made.release.id
-        self.host.releases.setdefault(ident, {})
+        for half in [each for each in self.host.releases if each.endswith(".part")]:
+            del self.host.releases[half]
+        self.host.releases[f"{ident}.part"] = {}
         if parcel.conf:
             self.host.confs.add(made.release.conf)
         yield self.proc.took(0.3)
@@ -326,6 +405,7 @@ class SimWords(_Words):
             self.say("tar: no space left on device")
             return 1
         self.host.source.update({path: stamps[path] for path in parcel.source})
+        del self.host.releases[f"{ident}.part"]
         self.host.releases[ident] = json.loads(facts.record_text(made.release))
         return 0
 
@@ -364,7 +444,19 @@ class SimWords(_Words):
 
     def sim_migrate(self, colour: str, *_: str) -> Doing:
         self._need_image(colour)
-        yield self.proc.took(2)
+        if self.host.one_offs:
+            self.sim.violate(f"{self.host.name}: a migration begins beside another one's container")
+        one_off = OneOff(self.proc.run)
+        self.host.one_offs.append(one_off)
+        self.sim.migrates(self.proc)
+        seconds = self.proc.took(2)
+        self.clock.at(seconds, lambda: setattr(one_off, "runs", False))
+        yield seconds / 2
+        self.proc.emit(Line("Applying app.0002"))
+        yield seconds / 2
+        if one_off not in self.host.one_offs:
+            return 1
+        self.host.one_offs.remove(one_off)
         return 0
 
     def sim_start(self, colour: str, _file: str) -> Doing:
@@ -465,7 +557,7 @@ class SimWords(_Words):
 
     def _answers(self, colour: str) -> bool:
         now = self.clock.now
-        return self.nginx_runs() and any(
+        return now >= self.host.engine_at and self.nginx_runs() and any(
             c.healthy and c.state == "running" and c.ready_at <= now  # type: ignore[attr-defined]
             for c in self.host.of(self.stack(colour), "web")
         )
@@ -513,7 +605,7 @@ class SimWords(_Words):
         return 0
 
     def sim_drain(self, colour: str, seconds: str) -> Doing:
-        if not self.host.of(self.stack(colour)) or not self.nginx_runs():
+        if self.clock.now < self.host.engine_at or not self.host.of(self.stack(colour)) or not self.nginx_runs():
             return 0
         yield 1
         left = self.host.open_until.get(colour, 0) - self.clock.now
@@ -521,7 +613,11 @@ class SimWords(_Words):
         return 0
 
 
-WRITES = frozenset({"mark_served", "record", "ensure_volumes", "use_conf", "ensure_network"})
+WRITES = frozenset({"mark_served", "record", "ensure_volumes", "use_conf", "ensure_network", "lock_for"})
+NO_ENGINE = frozenset(
+    {"hold", "await_engine", "observe", "receive", "remove_stale", "mark_served", "unmark_served", "record", "lock_for",
+     "unlock", "switch", "forget", "forget_confs", "gate", "await_serving", "watch_colour", "drain"}
+)  # fmt: skip
 
 
 class SimWorld(World):
@@ -537,11 +633,16 @@ class SimWorld(World):
         self.story: list[tuple[float, str, tuple[object, ...]]] = []
         self.words_begun = 0
         self.on_word: Callable[[], None] = lambda: None
-        self.hosts_of_run: dict[str, tuple[str, ...]] = {}
+        self.hosts_of_run: dict[tuple[str, str], tuple[str, ...]] = {}
         self.gates: set[tuple[str, str]] = set()
         self.acted: set[str] = set()
+        self.acted_on: set[tuple[str, str]] = set()
+        self.migrated: set[str] = set()
         self.outcomes: dict[tuple[str, str], str] = {}
         self.links: dict[tuple[str, str], Link] = {}
+        self.mended: set[tuple[str, str]] = set()
+        self.lost_locks: set[tuple[str, str]] = set()
+        self.closed_ways: dict[tuple[str, str], float] = {}
         clock.after = self.check_dirty
 
     @property
@@ -571,6 +672,10 @@ class SimWorld(World):
 
         self.clock.at(delay, act)
 
+    def away(self, operator: str, host: str) -> bool:
+        """Say whether the way from an operator to a host is closed."""
+        return self.clock.now < self.closed_ways.get((operator, host), 0.0)
+
     # --- what words do -----------------------------------------------------------------------------------------
 
     def passes(self, proc: Proc) -> None:
@@ -579,6 +684,29 @@ class SimWorld(World):
         if holder is None or holder.run != proc.run:
             self.violate(f"{proc.host.name}: {proc.run} passed the fence and does not hold the lock")
 
+    def held(self, proc: Proc, how: str) -> None:
+        """A run gets the lock of a host."""
+        host = proc.host
+        if how == "again" and host.had != proc.run:
+            self.violate(f"{host.name}: {proc.run} takes its lock back, and {host.had} had it meanwhile")
+        if how == "first" and host.locked:
+            self.violate(f"{host.name}: {proc.run} gets a lock that a person keeps: {host.locked}")
+        host.had = proc.run
+        if host.at_hold[0] != proc.run:
+            host.at_hold = (proc.run, host.switch, host.live())
+
+    def migrates(self, proc: Proc) -> None:
+        if proc.run in self.migrated:
+            self.violate(f"{proc.host.name}: {proc.run} migrates a second time")
+        self.migrated.add(proc.run)
+
+    def _leads(self, proc: Proc) -> bool:
+        """Say whether a script's run has the lock of the first host, or lost it to chance, or has given the script up."""
+        first = self.all[0]
+        if first.locked_by and first.locked_by.run == proc.run:
+            return True
+        return (proc.run, first.name) in self.lost_locks or proc.channel.abandoned or proc.channel.link.lost
+
     def acts(self, proc: Proc, command: Command) -> None:
         """A word that changes something begins."""
         if not proc.script.run:
@@ -586,7 +714,12 @@ class SimWorld(World):
         for other in proc.host.procs:
             if other is not proc and other.word and other.word not in LOOKS:
                 self.violate(f"{proc.host.name}: {proc.run} does {command} while {other.run} does {other.word}")
+        if not self._leads(proc):
+            self.violate(f"{proc.host.name}: {proc.run} does {command} without the lock of {self.all[0].name}")
+        if any(each.run != proc.run for each in proc.host.one_offs):
+            self.violate(f"{proc.host.name}: {proc.run} does {command} while an earlier run's migration is there")
         self.acted.add(proc.run)
+        self.acted_on.add((proc.run, proc.host.name))
         self.words_begun += 1
         self.on_word()
 
@@ -598,11 +731,11 @@ class SimWorld(World):
         if before == colour:
             return
         if colour == "none":
-            if host.switch_at_hold != "none":
-                self.violate(f"{host.name}: users had {host.switch_at_hold}, and are sent to nobody")
+            if host.at_hold[1] != "none":
+                self.violate(f"{host.name}: users had {host.at_hold[1]}, and are sent to nobody")
             host.was_served = False
         elif any(c.image == image for c in host.of(f"app-{colour}")):
-            waited_for = [name for name in self.hosts_of_run[proc.run] if (proc.run, name) not in self.gates]
+            waited_for = [name for name in self.hosts_of_run[proc.run, host.name] if (proc.run, name) not in self.gates]
             if waited_for:
                 self.violate(f"{host.name}: it flips to {image}, and {', '.join(waited_for)} never passed the gate")
         if any(c.restarts for c in host.of(f"app-{colour}")):  # type: ignore[attr-defined]
@@ -616,11 +749,17 @@ class SimWorld(World):
     def told(self, proc: Proc, line: dict[str, str]) -> None:
         """A run writes its history: it must be true on this host, now."""
         host, outcome = proc.host, line["outcome"]
+        if line["what"] in {"lock", "unlock"}:
+            outcome = "done"
+            if bool(host.locked) != (line["what"] == "lock"):
+                self.violate(f"{host.name}: history says {line['what']}, and it is {host.locked or 'open'}")
+            self.outcomes[proc.run, host.name] = outcome
+            return
         self.outcomes[proc.run, host.name] = outcome
         if outcome == "done" and host.live() != f"app:{line['release']}":
             self.violate(f"{host.name}: history says {line['release']} is live, and {host.live() or 'nobody'} is")
-        if outcome != "done" and (host.switch, host.live()) != (host.switch_at_hold, host.image_at_hold):
-            self.violate(f"{host.name}: history says undone; users had {host.image_at_hold}, now {host.live()}")
+        if outcome != "done" and (proc.run, host.switch, host.live()) != host.at_hold:
+            self.violate(f"{host.name}: history says undone; users had {host.at_hold}, now {host.live()}")
 
     def stopped(self, host: SimHost, ids: set[str]) -> None:
         for c in host.containers:
@@ -662,8 +801,11 @@ class SimWorld(World):
         for proc in list(host.procs):
             proc.kill(docker_goes_on=False)
         host.fenced.clear()
-        host.leader = host.locked_by = None
+        host.leader = host.locked_by = host.keeper = None
         host.open_until.clear()
+        for one_off in host.one_offs:
+            one_off.runs = False
+        host.engine_at = NEVER
         for c in host.containers:
             c.ready_at = NEVER  # type: ignore[attr-defined]
         self.clock.at(seconds, lambda: self._up(host))
@@ -671,8 +813,9 @@ class SimWorld(World):
     def _up(self, host: SimHost) -> None:
         self.note(host.name, "is up again")
         host.down = False
+        host.engine_at = self.clock.now + self.rng.random() * 10
         for c in host.containers:
-            c.ready_at = self.clock.now + self.rng.random() * 5  # type: ignore[attr-defined]
+            c.ready_at = host.engine_at + self.rng.random() * 5  # type: ignore[attr-defined]
         host.dirty = True
 
     # --- what is true after every event ------------------------------------------------------------------------

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from sim_baton import running
 from sim_host import Proc, SimWords
 
-from deploy import flow, lock
+from deploy import apply, lock, run
 from deploy.errors import Failed, HostFailures
 from deploy.fleet import Fleet
 from deploy.recipe import files, plan
@@ -130,29 +131,29 @@ def the_fence_only_waits_and_never_asks_who_holds_the_lock(patch: pytest.MonkeyP
 def the_lock_is_for_whoever_asks(patch: pytest.MonkeyPatch) -> None:
     real = SimWords.sim_hold
 
-    def hold(words: SimWords, run: str, lease: str, holder: str) -> Generator[float, None, int]:
+    def hold(words: SimWords, run: str, lease: str, holder: str, how: str) -> Generator[float, None, int]:
         words.host.locked_by = None
-        return (yield from real(words, run, lease, holder))
+        return (yield from real(words, run, lease, holder, how))
 
     patch.setattr(SimWords, "sim_hold", hold)
 
 
 @plant
 def the_lock_is_let_go_before_the_undo(patch: pytest.MonkeyPatch) -> None:
-    real = flow.Run._undo
+    real = run.Run._undo
 
-    def undo(run: Any, *args: Any) -> None:
-        for channel in [c for m in run.fleet.machines for c in m.link.channels if c.proc and c.proc.script.holds]:
+    def undo(self: Any, *args: Any) -> None:
+        for channel in [c for m in self.fleet.machines for c in m.link.channels if c.proc and c.proc.script.holds]:
             channel.hang_up()
         running().sleep(1)
-        real(run, *args)
+        real(self, *args)
 
-    patch.setattr(flow.Run, "_undo", undo)
+    patch.setattr(run.Run, "_undo", undo)
 
 
 @plant
 def the_heart_stops(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(lock, "_beat", lambda *_: None)
+    patch.setattr(lock.Lock, "beat", lambda _: None)
 
 
 @plant
@@ -173,12 +174,12 @@ def a_release_is_marked_as_served_before_the_switch(patch: pytest.MonkeyPatch) -
 
 @plant
 def a_host_that_failed_is_finished_all_the_same(patch: pytest.MonkeyPatch) -> None:
-    def carry_out(run: Any, _verb: str, planned: Any, _to: Any, parcels: Any) -> None:
+    def carry_out(self: Any, _verb: str, planned: Any, _to: Any, parcels: Any, _batching: Any) -> None:
         for phase in (*BEFORE_FINISH, Phase.FINISH):
             with contextlib.suppress(HostFailures):
-                run.phase(phase, planned, parcels)
+                self.phase(phase, planned, parcels)
 
-    patch.setattr(flow.Run, "carry_out", carry_out)
+    patch.setattr(run.Run, "carry_out", carry_out)
 
 
 @plant
@@ -186,7 +187,7 @@ def a_failure_is_not_undone(patch: pytest.MonkeyPatch) -> None:
     def undo(_run: Any, _verb: str, _planned: Any, _to: Any, cause: BaseException) -> None:
         raise Failed(f"{cause}\nUndone on every host.")
 
-    patch.setattr(flow.Run, "_undo", undo)
+    patch.setattr(run.Run, "_undo", undo)
 
 
 @plant
@@ -272,3 +273,126 @@ def stop_trusts_the_plan(patch: pytest.MonkeyPatch) -> None:
 
 def _switches(made: Plan) -> tuple[Step, ...]:
     return tuple(step for step in made.of(Phase.UNDO) if step.command.words[0] == "switch")
+
+
+# --- links that come back, and the lock --------------------------------------------------------------------------
+
+
+@plant
+def a_lock_is_taken_back_although_somebody_had_it(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SimWords, "_latest_run", lambda words: words.proc.run)
+
+
+@plant
+def the_first_host_s_lock_is_not_taken(patch: pytest.MonkeyPatch) -> None:
+    """A run takes the locks of its own hosts, as it was."""
+    patch.setattr(Fleet, "first", lambda fleet: fleet.machines[0])
+
+
+@plant
+def a_migration_is_sent_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(apply, "Phase", SimpleNamespace(MIGRATE=None))
+
+
+@plant
+def the_step_under_way_is_skipped_when_the_link_is_back(patch: pytest.MonkeyPatch) -> None:
+    real = apply._Performance.perform
+
+    def perform(self: Any, machine: Any, plan: Any) -> Any:
+        lost = real(self, machine, plan)
+        if lost and self._ended < len(self._steps):
+            self._ended += 1
+        return lost
+
+    patch.setattr(apply._Performance, "perform", perform)
+
+
+@plant
+def the_fence_does_not_end_a_script_of_its_own_run(patch: pytest.MonkeyPatch) -> None:
+    """What runs on behind a lost connection is taken for this one's own work."""
+    real = Proc._fence
+
+    def fence(proc: Proc) -> Generator[float, None, int]:
+        if proc.host.leader and proc.host.leader.run == proc.run:
+            proc.host.fenced.clear()
+        return (yield from real(proc))
+
+    patch.setattr(Proc, "_fence", fence)
+
+
+@plant
+def the_fence_leaves_migrations_at_work(patch: pytest.MonkeyPatch) -> None:
+    def nothing(_proc: Proc) -> Generator[float, None, int]:
+        yield 0.1
+        return 0
+
+    patch.setattr(Proc, "_end_one_offs", nothing)
+
+
+@plant
+def the_engine_is_waited_for_behind_the_fence(patch: pytest.MonkeyPatch) -> None:
+    """As it was, until a simulated history found it."""
+
+    def behind(machine: Any, variables: Any, *questions: Any, run: str = "") -> Any:
+        return apply.ask(machine, variables, *questions, run=run or machine.run_of_lock)
+
+    real = lock.Lock._return
+
+    def mend(self: Any, machine: Any) -> Any:
+        machine.run_of_lock = self._claim.run
+        return real(self, machine)
+
+    patch.setattr(lock, "ask", behind)
+    patch.setattr(lock.Lock, "_return", mend)
+
+
+@plant
+def the_old_connection_keeps_the_lock(patch: pytest.MonkeyPatch) -> None:
+    """Nobody ends the keeper of a connection that the host takes for alive."""
+
+    def take_over(_words: SimWords, _run: str) -> Generator[float, None, bool]:
+        yield 0.1
+        return False
+
+    patch.setattr(SimWords, "_take_over", take_over)
+
+
+@plant
+def a_lost_link_is_not_mended(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(apply, "LOSSES", 0)
+
+
+@plant
+def a_person_s_lock_keeps_nobody_off(patch: pytest.MonkeyPatch) -> None:
+    real = lock.Lock.take
+
+    def take(self: Any, *args: Any) -> None:
+        self._claim = replace(self._claim, through=True)
+        real(self, *args)
+
+    patch.setattr(lock.Lock, "take", take)
+
+
+@plant
+def a_release_that_came_twice_is_in_its_own_way(patch: pytest.MonkeyPatch) -> None:
+    """As it was, until the simulator's writer tried it."""
+    real = SimWords.sim_receive
+
+    def receive(words: SimWords) -> Generator[float, None, int]:
+        if words.v["RELEASE"] in words.host.releases:
+            yield 0.1
+            return 1
+        return (yield from real(words))
+
+    patch.setattr(SimWords, "sim_receive", receive)
+
+
+@plant
+def one_batch_more_after_one_that_failed(patch: pytest.MonkeyPatch) -> None:
+    real = run.Run.carry_out_batch
+
+    def carry_out(self: Any, *args: Any) -> None:
+        with contextlib.suppress(Failed):
+            real(self, *args)
+
+    patch.setattr(run.Run, "carry_out_batch", carry_out)

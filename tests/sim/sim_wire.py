@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sim_baton import running
 from sim_host import Proc
 
-from deploy.errors import LinkLost, Unreachable
+from deploy.errors import LinkLost, Overdue, Unreachable
 from deploy.recipe.shell import Answer, End, Finished, Line
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from deploy.recipe.shell import Script, Signal
 
 LOOK = 0.2
+CONNECT = 0.1
+"""Seconds that a connection takes, or the answer that there is none."""
+
 DECIDES = frozenset({Finished, type(None)})
 ANSWERS = frozenset({Answer, Line})
 
@@ -83,6 +86,7 @@ class Channel:
         self.proc: Proc | None = None
         self.reader: Task | None = None
         self.over = False
+        self.abandoned = False
         self._closed = False
         self._wants_answer = wants_answer
         self._last_said = 0.0
@@ -147,6 +151,7 @@ class Channel:
     def close(self) -> None:
         self.link.channels.remove(self)
         self.link.life.pokes.remove(self._poked)
+        self.abandoned = not self.over
         if not self.over and not self.link.dead:
             self.link.send(self.hang_up)
 
@@ -159,10 +164,14 @@ class SimHold:
 
     def beat(self) -> bool:
         running().alive()
-        proc = self._channel.proc
-        if proc and not self._link.dead:
+        channel = self._channel
+        if self._link.dead:
+            return False
+        proc = channel.proc
+        if proc:
             self._link.send(lambda: proc.hear(end=False))
-        return not self._link.dead
+        channel.take()
+        return not channel.over
 
     def release(self) -> None:
         clock = running()
@@ -176,24 +185,39 @@ class SimHold:
                 channel.take()
                 if not channel.over:
                     channel.wait()
-        channel.close()
+        if channel in self._link.channels:
+            channel.close()
 
 
 class SimMachine:
     """One host as the product's Machine: scripts travel, run as processes of the host, and their words come back."""
 
     def __init__(self, world: SimWorld, host: Host, box: SimHost, life: Life) -> None:
-        if box.down:
-            raise Unreachable("it cannot be reached: no route to host")
         self.host = host
-        self.link = Link(world, box, life)
         self._world = world
-        world.links[life.name, box.name] = self.link
+        self._box = box
+        self._life = life
+        self.link = self._connect()
+
+    def _connect(self) -> Link:
+        running().sleep(CONNECT)
+        if self._box.down or self._world.away(self._life.name, self._box.name):
+            raise Unreachable("it cannot be reached: no route to host")
+        link = Link(self._world, self._box, self._life)
+        self._world.links[self._life.name, self._box.name] = link
+        return link
+
+    def reconnect(self) -> None:
+        self.close()
+        self.link = self._connect()
+        self._world.mended.add((self._life.name, self._box.name))
 
     def close(self) -> None:
         running().alive()
         self.link.send(self.link.cut_off)
         self.link.dead = True
+        for channel in tuple(self.link.channels):
+            channel.look()
 
     def run(self, script: Script, *, parcel: Any = None, stop: Callable[[], bool] = lambda: False) -> Iterator[Signal]:
         channel = self._start(script, parcel)
@@ -203,11 +227,11 @@ class SimMachine:
         try:
             while not stop():
                 if clock.now > until:
-                    raise LinkLost(f"it had not come to an end after {script.deadline:.0f} s")
+                    raise Overdue(f"it had not come to an end after {script.deadline:.0f} s")
                 heard = channel.take()
                 if heard:
                     yield from heard
-                elif channel.over or self.link.dead:
+                elif channel.over or channel.link.dead:
                     break
                 else:
                     channel.wait()
@@ -219,20 +243,33 @@ class SimMachine:
         clock = running()
         until = clock.now + script.deadline
         clock.at(script.deadline + 0.001, channel.look)
-        while clock.now <= until:
-            for signal in channel.take():
-                if isinstance(signal, Answer):
-                    return SimHold(channel, signal)
-            if channel.over or self.link.dead:
-                raise LinkLost("it ended before it answered")
-            channel.wait()
-        raise LinkLost("it did not answer")
+        try:
+            while clock.now <= until:
+                for signal in channel.take():
+                    if isinstance(signal, Answer):
+                        return SimHold(channel, signal)
+                if channel.over or channel.link.dead:
+                    raise LinkLost("it ended before it answered")
+                channel.wait()
+            raise Overdue(f"it had not come to an end after {script.deadline:.0f} s")
+        except BaseException:
+            channel.close()
+            raise
 
     def _start(self, script: Script, parcel: Any, *, wants_answer: bool = False) -> Channel:
-        running().alive()
+        clock = running()
+        clock.alive()
         link = self.link
+        if link.lost and not link.dead:  # a channel is opened before a script is sent, and the host must say yes
+            until = clock.now + script.deadline
+            opening = Channel(link)
+            clock.at(script.deadline, opening.look)
+            while not link.dead and clock.now < until:
+                opening.wait()
+            opening.close()
+            raise LinkLost("the link broke", sent=False)
         if link.dead:
-            raise LinkLost("the link broke")
+            raise LinkLost("the link broke", sent=False)
         channel = Channel(link, wants_answer=wants_answer)
 
         def arrive() -> None:
