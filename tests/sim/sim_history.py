@@ -91,7 +91,8 @@ class Scenario:
 
 
 KINDS = (
-    "kill", "kill", "power cut", "sleep", "ctrl-c", "cut", "cut", "lose", "lose", "stall", "reboot", "reboot", "full", "slow", "lies", "lies",
+    "kill", "kill", "power cut", "sleep", "ctrl-c", "cut", "cut", "lose", "lose", "stall", "reboot", "full", "slow",
+    "lies", "lies",
     "sick", "dies", "refuse",
 )  # fmt: skip
 REFUSED = ("receive", "build", "migrate", "start", "gate", "switch", "await_serving", "stop", "drain", "settings_up",
@@ -113,8 +114,8 @@ def away(fault: Fault) -> float:
     return 0.0 if share < 0.4 else (share - 0.4) * 150 if share < 0.8 else 60 + (share - 0.8) * 500
 
 
-def draw(seed: int) -> Scenario:
-    """Return the scenario of a seed."""
+def draw(seed: int, kinds: tuple[str, ...] = KINDS) -> Scenario:
+    """Return the scenario of a seed, with faults of some kinds."""
     rng = random.Random(seed)  # noqa: S311  # chance, not secrets
     hosts = rng.choice((1, 1, 2, 2, 3))
     acts = []
@@ -129,13 +130,13 @@ def draw(seed: int) -> Scenario:
                 same=rng.random() < 0.05,
                 conf=rng.choice(("conf-1", "conf-1", "conf-1", "conf-2")),
                 wait=rng.choice((0, 0, 30, 300)),
-                batching=Batching(*rng.choice(((0, 0), (0, 0), (0, 0), (1, 0), (1, 20), (2, 5)))),
+                batching=Batching(*rng.choice(((0, 0), (0, 0), (0, 0), (0, 0), (0, 0), (1, 0), (1, 20), (2, 5)))),
             )
         )
     words = 18 * hosts * len(acts)
     faults = [
         Fault(
-            kind=rng.choice(KINDS),
+            kind=rng.choice(kinds),
             at=rng.randrange(words),
             delay=rng.choice((0.0, 0.0, 1.0)) * rng.random(),
             host=rng.randrange(hosts),
@@ -299,17 +300,8 @@ class History:
             operator.fleets.append(opened)
             return opened
 
-        options = flow.Options(yes=True, wait=act.wait, batching=act.batching)
         try:
-            match act.verb:
-                case "deploy":
-                    flow.deploy(setup, connect, console, options)
-                case "rollback":
-                    flow.rollback(setup, connect, console, options=options)
-                case "lock":
-                    flow.put_lock(setup, connect, console, f"{operator.name} says so")
-                case _:
-                    flow.take_lock_away(setup, connect, console, f"{operator.name} says so")
+            self._do(operator, setup, connect, console)
             operator.outcome = 0
         except GreenroomError as error:
             operator.outcome, operator.error = error.exit_code, error
@@ -327,6 +319,19 @@ class History:
         for each in operator.fleets:
             each.close()
 
+    def _do(self, operator: Operator, setup: Setup, connect: Callable[[], fleet.Fleet], console: Console) -> None:
+        act, reason = operator.act, f"{operator.name} says so"
+        options = flow.Options(yes=True, wait=act.wait, batching=act.batching)
+        match act.verb:
+            case "deploy":
+                flow.deploy(setup, connect, console, options)
+            case "rollback":
+                flow.rollback(setup, connect, console, options=options)
+            case "lock":
+                flow.put_lock(setup, connect, console, reason)
+            case _:
+                flow.take_lock_away(setup, connect, console, reason)
+
     def _check_words_of(self, operator: Operator, hosts: list[str]) -> None:
         """An exit code is a promise: compare it with what each host was told, and with what was done."""
         world, acted = self.world, operator.run in self.world.acted
@@ -338,7 +343,7 @@ class History:
             world.violate(f"{operator.name}: exit 0, and the hosts were told {told}")
         if operator.outcome == Refused.exit_code and acted:
             world.violate(f"{operator.name}: exit 2 says that nothing was touched")
-        one_batch = operator.act.batching.size == 0
+        one_batch = operator.act.batching.size == 0 or "done" not in told
         if self._undisturbed and one_batch and operator.outcome == NeedsHuman.exit_code:
             world.violate(f"{operator.name}: nothing kept it from going back, and a human is called: {text}")
         if operator.outcome == Failed.exit_code and operator.act.verb in {"deploy", "rollback"}:
@@ -347,7 +352,13 @@ class History:
                 world.violate(f"{operator.name}: exit 1 says that all is undone, and the hosts were told {told}")
         if self._whole and one_batch and operator.outcome == NeedsHuman.exit_code:
             world.violate(f"{operator.name}: every host came back in time, and a human is called: {text}")
-        if self._whole and "reboot" not in self.fired and acted and operator.outcome and "migrate" not in operator.failed_in:
+        if (
+            self._whole
+            and "reboot" not in self.fired
+            and acted
+            and operator.outcome
+            and "migrate" not in operator.failed_in
+        ):
             world.violate(f"{operator.name}: every host came back in time, and it did not go on: {text}")
 
     @property
@@ -382,6 +393,7 @@ class History:
     def token(self) -> str:
         operator = self.operator
         operator.run = f"{operator.name}/{next(self._runs)}"
+        self.world.verbs[operator.run] = operator.act.verb
         hosts = [str(HOSTS[n]) for n in operator.act.hosts]
         size = operator.act.batching.size or len(hosts)
         for at, host in enumerate(hosts):
@@ -602,13 +614,19 @@ class Tally:
     failed: list[int] = field(default_factory=list)
 
 
-def play_many(seeds: range, *, stop_at: int = 1, patience: Callable[[], bool] = lambda: True) -> Tally:
-    """Play the histories of these seeds until `stop_at` of them have failed or `patience` is over."""
+def play_many(
+    seeds: range,
+    *,
+    stop_at: int = 1,
+    kinds: tuple[str, ...] = KINDS,
+    patience: Callable[[], bool] = lambda: True,
+) -> Tally:
+    """Play the histories of these seeds, with some kinds of faults, until `stop_at` have failed or `patience` is over."""
     tally = Tally()
     gc.disable()
     try:
         for seed in seeds:
-            history = play(draw(seed))
+            history = play(draw(seed, kinds))
             tally.histories += 1
             tally.events += history.clock.events
             tally.ends.update(operator.outcome for operator in history.operators[: len(history.scenario.acts)])

@@ -61,7 +61,10 @@ class OneOff:
 
 @dataclass(eq=False)
 class SimHost(Box):
-    """One host. `had` is the run that had the lock last, as the simulator knows it; `open_until` and `left_at` tell, by colour, when its last user goes, and since when it is not live."""
+    """One host. `had` is the run that had the lock last, as the simulator knows it.
+
+    `open_until` and `left_at` tell, by colour, when its last user goes, and since when it is not live.
+    """
 
     down: bool = False
     full: bool = False
@@ -557,9 +560,13 @@ class SimWords(_Words):
 
     def _answers(self, colour: str) -> bool:
         now = self.clock.now
-        return now >= self.host.engine_at and self.nginx_runs() and any(
-            c.healthy and c.state == "running" and c.ready_at <= now  # type: ignore[attr-defined]
-            for c in self.host.of(self.stack(colour), "web")
+        return (
+            now >= self.host.engine_at
+            and self.nginx_runs()
+            and any(
+                c.healthy and c.state == "running" and c.ready_at <= now  # type: ignore[attr-defined]
+                for c in self.host.of(self.stack(colour), "web")
+            )
         )
 
     def _broken(self, colour: str) -> bool:
@@ -636,6 +643,7 @@ class SimWorld(World):
         self.hosts_of_run: dict[tuple[str, str], tuple[str, ...]] = {}
         self.gates: set[tuple[str, str]] = set()
         self.acted: set[str] = set()
+        self.verbs: dict[str, str] = {}
         self.acted_on: set[tuple[str, str]] = set()
         self.migrated: set[str] = set()
         self.outcomes: dict[tuple[str, str], str] = {}
@@ -689,7 +697,7 @@ class SimWorld(World):
         host = proc.host
         if how == "again" and host.had != proc.run:
             self.violate(f"{host.name}: {proc.run} takes its lock back, and {host.had} had it meanwhile")
-        if how == "first" and host.locked:
+        if how != "again" and host.locked and self.verbs[proc.run] != "unlock":
             self.violate(f"{host.name}: {proc.run} gets a lock that a person keeps: {host.locked}")
         host.had = proc.run
         if host.at_hold[0] != proc.run:
@@ -701,7 +709,7 @@ class SimWorld(World):
         self.migrated.add(proc.run)
 
     def _leads(self, proc: Proc) -> bool:
-        """Say whether a script's run has the lock of the first host, or lost it to chance, or has given the script up."""
+        """Say whether a run has the first host's lock, or lost it to chance, or has given this script up."""
         first = self.all[0]
         if first.locked_by and first.locked_by.run == proc.run:
             return True

@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 
 PLANTS: dict[str, Plant] = {}
 
+FAULTS = {
+    "undo leaves the switch where it is": ("dies",),
+    "the lock is let go before the undo": ("sick", "dies"),
+    "a release goes while docker keeps its image": ("lies",),
+    "a release that came twice is in its own way": ("cut",),
+    "the engine is waited for behind the fence": ("reboot",),
+}
+"""What brings a bug to light that would wait for thousands of other histories."""
+
 
 def plant(make: Plant) -> Plant:
     PLANTS[make.__name__.replace("_", " ")] = make

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from deploy.recipe.shell import Script, Signal
 
 LOOK = 0.2
+ROUNDING = 1e-6
 CONNECT = 0.1
 """Seconds that a connection takes, or the answer that there is none."""
 
@@ -132,7 +133,7 @@ class Channel:
     def take(self) -> list[Signal]:
         """Return what has arrived."""
         now, taken = self.clock.now, []
-        while self._said and self._said[0][0] <= now:
+        while self._said and self._said[0][0] <= now + ROUNDING:
             signal = self._said.pop(0)[1]
             if signal is None:
                 self.over = True
@@ -243,18 +244,20 @@ class SimMachine:
         clock = running()
         until = clock.now + script.deadline
         clock.at(script.deadline + 0.001, channel.look)
+        answers: list[Answer] = []
         try:
-            while clock.now <= until:
-                for signal in channel.take():
-                    if isinstance(signal, Answer):
-                        return SimHold(channel, signal)
-                if channel.over or channel.link.dead:
-                    raise LinkLost("it ended before it answered")
-                channel.wait()
-            raise Overdue(f"it had not come to an end after {script.deadline:.0f} s")
-        except BaseException:
-            channel.close()
-            raise
+            while clock.now <= until and not (answers or channel.over or channel.link.dead):
+                answers = [signal for signal in channel.take() if isinstance(signal, Answer)]
+                if not (answers or channel.over):
+                    channel.wait()
+        finally:
+            if not answers:
+                channel.close()
+        if answers:
+            return SimHold(channel, answers[0])
+        if channel.over or channel.link.dead:
+            raise LinkLost("it ended before it answered")
+        raise Overdue(f"it had not come to an end after {script.deadline:.0f} s")
 
     def _start(self, script: Script, parcel: Any, *, wants_answer: bool = False) -> Channel:
         clock = running()

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 from sim_history import KINDS, draw, installed, one_processor, play, play_many, shrink, tell
 from sim_host import SimWords
-from sim_plants import PLANTS
+from sim_plants import FAULTS, PLANTS
 
 from deploy.host import library
 
-SHARD = 500
-SHARDS = 20
+SHARD = 400
+SHARDS = 4
+PLANTED = 1_000
 SIMULATE = Path(__file__).parent / "simulate.py"
 
 
@@ -39,7 +40,9 @@ def test_a_planted_bug_is_found(name: str) -> None:
     with one_processor(), installed() as patch:
         play(draw(0))
         PLANTS[name](patch)
-        assert play_many(range(SHARD)).failed, f"{SHARD} histories, and nobody noticed that {name}"
+        assert play_many(range(PLANTED), kinds=FAULTS.get(name, KINDS)).failed, (
+            f"{PLANTED} histories, and nobody noticed that {name}"
+        )
 
 
 def test_a_history_follows_from_its_seed_alone() -> None:
@@ -68,7 +71,7 @@ def test_a_failing_history_is_made_shorter_and_says_how_to_play_it_again() -> No
     with one_processor(), installed() as patch:
         play(draw(0))
         PLANTS["nobody is drained"](patch)
-        (seed,) = play_many(range(SHARD)).failed
+        (seed,) = play_many(range(PLANTED)).failed
         before, after = draw(seed), shrink(draw(seed))
         story = tell(play(after))
     assert (len(after.faults), len(after.acts)) <= (len(before.faults), len(before.acts))
