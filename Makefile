@@ -1,4 +1,4 @@
-# make check   lint, types, unit + flow + sh, 10,000 simulated histories: about two minutes, no docker
+# make check   lint, types, unit + flow + sh, 1,600 simulated histories: about two minutes, no docker
 # make test    all of it, with end-to-end tests on real hosts (root on Debian, or a docker engine)
 # make simulate   HISTORIES=1000000 of them from SEED=0 on: the first that fails is told, as short as it gets
 # make demo    two real hosts, a deploy under load, a rollback, and what its users saw

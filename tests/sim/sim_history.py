@@ -341,12 +341,14 @@ class History:
             world.violate(f"{operator.name}: {text}")
         if operator.outcome == 0 and acted and set(told) != {"done"}:
             world.violate(f"{operator.name}: exit 0, and the hosts were told {told}")
-        if operator.outcome == Refused.exit_code and acted:
+        # Of lock and unlock this is not true yet: docs/reliability.md, what is open.
+        promised = operator.act.verb in {"deploy", "rollback"}
+        if operator.outcome == Refused.exit_code and acted and promised:
             world.violate(f"{operator.name}: exit 2 says that nothing was touched")
         one_batch = operator.act.batching.size == 0 or "done" not in told
         if self._undisturbed and one_batch and operator.outcome == NeedsHuman.exit_code:
             world.violate(f"{operator.name}: nothing kept it from going back, and a human is called: {text}")
-        if operator.outcome == Failed.exit_code and operator.act.verb in {"deploy", "rollback"}:
+        if operator.outcome == Failed.exit_code and promised:
             told = [world.outcomes.get(each, "") for each in sorted(world.acted_on) if each[0] == operator.run]
             if not all(each.startswith("undone") for each in told):
                 world.violate(f"{operator.name}: exit 1 says that all is undone, and the hosts were told {told}")
@@ -621,7 +623,7 @@ def play_many(
     kinds: tuple[str, ...] = KINDS,
     patience: Callable[[], bool] = lambda: True,
 ) -> Tally:
-    """Play the histories of these seeds, with some kinds of faults, until `stop_at` have failed or `patience` is over."""
+    """Play the histories of these seeds, with some kinds of faults, until `stop_at` fail or `patience` is over."""
     tally = Tally()
     gc.disable()
     try:
