@@ -1,15 +1,18 @@
-# make check   lint, types, unit + flow + sh: about a minute, no docker
+# make check   lint, types, unit + flow + sh, 1,600 simulated histories: about two minutes, no docker
 # make test    all of it, with end-to-end tests on real hosts (root on Debian, or a docker engine)
 # make faults  operators killed, links cut, hosts rebooted, under load: an hour of it, or MINUTES=10, or FAULTS="--only link"
 # make soak    100 deploys and rollbacks at random, with faults, under load, and then everything is counted; ROUNDS=20
+# make simulate   HISTORIES=1000000 of them from SEED=0 on: the first that fails is told, as short as it gets
 # make demo    two real hosts, a deploy under load, a rollback, and what its users saw
 # make clean   hosts, images and everything else that the above left behind
 
 PYTHON ?= python3
 BIN := .venv/bin
+HISTORIES ?= 1000000
+SEED ?= 0
 STAMP := .venv/.installed
 
-.PHONY: check lint test faults soak demo bench-quick clean
+.PHONY: check lint test faults soak simulate demo bench-quick clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -21,14 +24,14 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	@# One at a time: each folder of tests has a conftest of its own.
-	for tests in unit flow sh link e2e; do $(BIN)/mypy tests/$$tests || exit; done
+	for tests in unit flow sim sh link e2e; do $(BIN)/mypy tests/$$tests || exit; done
 
 check: lint
-	$(BIN)/python -m pytest tests/unit tests/flow tests/sh --numprocesses 2
+	$(BIN)/python -m pytest tests/unit tests/flow tests/sh tests/sim --numprocesses 2
 
 # The last run is the long one, on real hosts: they are taken by one process, and so is this machine.
 test: lint
-	$(BIN)/python -m pytest tests/unit tests/flow tests/sh tests/link --numprocesses 2
+	$(BIN)/python -m pytest tests/unit tests/flow tests/sh tests/sim tests/link --numprocesses 2
 	$(BIN)/python -m pytest tests/e2e
 
 faults: $(STAMP)
@@ -36,6 +39,9 @@ faults: $(STAMP)
 
 soak: $(STAMP)
 	$(BIN)/python -m testbed.faults.soak --rounds $(or $(ROUNDS),100)
+
+simulate: $(STAMP)
+	$(BIN)/python tests/sim/simulate.py --histories $(HISTORIES) --seed $(SEED)
 
 demo: $(STAMP)
 	$(BIN)/python -m testbed.demo

@@ -34,14 +34,16 @@ record() {
         printf '{"at": %s, %s\n' "$(now)" "${1#\{}" >>history.jsonl
 }
 
-# forget RELEASE...: releases, with their images, that nothing uses any more.
+# forget RELEASE...: releases, with their images, that nothing uses any more. Where docker keeps an image, because a
+# container still has it or the engine is busy, its release stays: the next deploy finds it there, and tries again.
 forget() {
     for id; do
-        docker image rm "$PROJECT:$id" >/dev/null 2>&1
+        docker image rm "$PROJECT:$id" >/dev/null 2>&1 || has_no_image "$id" || continue
         rm -rf "releases/${id:?}"
     done
     return 0
 }
+has_no_image() { left=$(docker images -q "$PROJECT:$1" 2>/dev/null) && [ -z "$left" ]; }
 
 # forget_confs DIGEST...: nginx configurations that no kept release uses.
 forget_confs() {

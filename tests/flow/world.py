@@ -216,8 +216,8 @@ class WorldMachine:
             raise Died
         if self._cut:
             raise LinkLost("the link broke", sent=False)
-        if script.run and script.run != self._box.run:
-            yield Line(f"this run has lost the lock of this host; now: {self._box.holder}")
+        if script.run and (script.run != self._box.run or self._box.engine_starts):
+            yield Line(f"this host is held by {self._box.holder or 'nobody'}, or docker does not answer")
             yield End(shell.FENCE, 75)
             return
         if script.run and self._box.engine_starts:

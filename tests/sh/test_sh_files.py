@@ -8,6 +8,7 @@ import stat
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -304,9 +305,19 @@ def test_forget_removes_a_release_and_its_image(rig: Rig) -> None:
     for ident in ("r1", "r2", "r3"):
         rig.release(ident)
     rig.docker("image rm app:r1")
-    rig.docker("image rm app:r2", status=1)  # it was gone already, or something still runs it
+    rig.docker("image rm app:r2", status=1)  # it was gone already
+    rig.docker("images -q app:r2")
     assert rig.run(shell.command("forget", "r1", "r2")).finished
     assert [path.name for path in (rig.base / "releases").iterdir()] == ["r3"]
+
+
+@pytest.mark.parametrize("answer", [{"says": "5f2a"}, {"status": 1}], ids=["still-used", "engine-away"])
+def test_a_release_whose_image_docker_keeps_is_kept_for_the_next_to_forget(rig: Rig, answer: dict[str, Any]) -> None:
+    rig.release("r1")
+    rig.docker("image rm app:r1", status=1)
+    rig.docker("images -q app:r1", **answer)
+    assert rig.run(shell.command("forget", "r1")).finished
+    assert (rig.base / "releases" / "r1").is_dir()
 
 
 @pytest.mark.parametrize("word", ["forget", "forget_confs"])
@@ -318,6 +329,7 @@ def test_an_empty_name_is_never_a_reason_to_delete_everything(rig: Rig, word: st
     if live:
         (rig.base / "nginx" / "live").symlink_to("c1")
     rig.docker("image rm app:", status=1)
+    rig.docker("images -q app:")
     before = sorted(rig.base.rglob("*"))
     rig.run(shell.command(word, ""))
     assert sorted(rig.base.rglob("*")) == before
