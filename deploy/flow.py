@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from deploy import clock, lock, release, source
 from deploy.apply import ask
 from deploy.console.events import Event
-from deploy.errors import GreenroomError, HostFailures, Refused, Unfit
+from deploy.errors import Failed, GreenroomError, HostFailures, Refused, Unfit
 from deploy.recipe import facts as questions
 from deploy.recipe import nginx
 from deploy.recipe import plan as plans
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from deploy.console import Console
     from deploy.fleet import Fleet
     from deploy.recipe.model import App, Facts, Host, Release
-    from deploy.run import Plans
+    from deploy.recipe.steps import Plan
+    from deploy.run import Plans, Run
 
 Connect = Callable[[], "Fleet"]
 
@@ -176,7 +177,7 @@ def put_lock(setup: Setup, connect: Connect, console: Console, reason: str) -> N
     fleet = connect()
     with engaged(setup.app, fleet, console, "lock") as run:
         steps = plans.plan_lock(setup.app, who, lock.manual(who, reason), reason)
-        run.phase(Phase.FINISH, dict.fromkeys((m.host for m in fleet.machines), steps), no_parcels)
+        _everywhere(run, fleet, steps)
         console.emit(Event("ended", text=f"locked: {_hosts(m.host for m in fleet.machines)}"))
 
 
@@ -185,8 +186,16 @@ def take_lock_away(setup: Setup, connect: Connect, console: Console, reason: str
     fleet = connect()
     with engaged(setup.app, fleet, console, "unlock", Terms(through=True)) as run:
         steps = plans.plan_unlock(setup.app, release.who(), reason)
-        run.phase(Phase.FINISH, dict.fromkeys((m.host for m in fleet.machines), steps), no_parcels)
+        _everywhere(run, fleet, steps)
         console.emit(Event("ended", text=f"unlocked: {_hosts(m.host for m in fleet.machines)}"))
+
+
+def _everywhere(run: Run, fleet: Fleet, steps: Plan) -> None:
+    """Do the same on every host. A failure on one may leave others changed, whatever kind of failure it is."""
+    try:
+        run.phase(Phase.FINISH, dict.fromkeys((m.host for m in fleet.machines), steps), no_parcels)
+    except HostFailures as failures:
+        raise Failed(f"{failures}\nOther hosts may have it; `inv status` shows which.", mend="say it again") from None
 
 
 # --- their parts -----------------------------------------------------------------------------------------------

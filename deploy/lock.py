@@ -58,7 +58,7 @@ class Claim:
 
 
 class Lock:
-    """The lock of one run, held on some hosts."""
+    """The lock of one run, held on some hosts. `lost` says who got the first host's, if the run does not work there."""
 
     def __init__(self, variables: tuple[tuple[str, str], ...], claim: Claim) -> None:
         self._variables = variables
@@ -66,6 +66,7 @@ class Lock:
         self._since = _now()
         self._holds: dict[Host, Hold] = {}
         self._beside: Machine | None = None
+        self.lost: Refused | None = None
         self._ended = threading.Event()
 
     def take(self, machine: Machine, patience: float = 0) -> None:
@@ -136,7 +137,7 @@ class Lock:
                 if not hold.beat() and self._beside and host == self._beside.host:
                     with contextlib.suppress(LinkLost, Unreachable):  # the next beat tries again
                         self._beside.reconnect()
-                        self._try(self._beside, "again")
+                        self.lost = self._try(self._beside, "again")
 
     def release(self) -> None:
         self._ended.set()

@@ -153,10 +153,13 @@ class Run:
 
         Raises:
             HostFailures: at least one host failed; the others have ended the phase.
+            Locked: another run has the env's lock, on its first host; nothing of this phase was done.
 
         """
         if not any(each.of(phase) for each in planned.values()):
             return
+        if self.lock.lost and phase is not Phase.UNDO:
+            raise self.lock.lost
         self.console.emit(Event("phase", phase=str(phase), text=f"on {_hosts(planned)}"))
         circumstances = Circumstances(self.id, self.console.emit, parcels, self.fleet.stop, self._mend)
         try:

@@ -11,7 +11,9 @@ import pytest
 
 from deploy import clock, lock
 from deploy.errors import Failed, Locked, NeedsHuman
-from deploy.run import Batching
+from deploy.recipe import plan
+from deploy.recipe.steps import Phase
+from deploy.run import Batching, no_parcels
 
 
 @pytest.fixture
@@ -88,6 +90,26 @@ def test_the_first_host_s_lock_is_taken_back_when_its_link_was_lost_beside_the_r
         while first.run != run.id and clock.monotonic() < until:
             beaten.wait(0.01)
         assert (first.run, first.away) == (run.id, 0)
+
+
+def test_a_run_whose_first_host_s_lock_went_to_another_begins_nothing_more(
+    operator_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "BEAT", 0.01)
+    operator = operator_of(3)
+    operator.deploy()
+    first = next(iter(operator.world.boxes.values()))
+    beaten = threading.Event()
+    with operator.at_work(hosts="web3") as run:
+        first.let_go()
+        first.last = "another"
+        until = clock.monotonic() + 10
+        while not run.lock.lost and clock.monotonic() < until:
+            beaten.wait(0.01)
+        planned = dict.fromkeys(operator.setup("web3").hosts, plan.plan_lock(run.app, "ann", "{}", "why"))
+        with pytest.raises(Locked, match="another run has been at work"):
+            run.phase(Phase.FINISH, planned, no_parcels)
+    assert not any(box.locked for box in operator.world.boxes.values())
 
 
 def test_whoever_waits_is_told_for_whom_and_goes_on_when_that_run_is_over(operator_of: Any, time: list[float]) -> None:
