@@ -16,12 +16,9 @@ if TYPE_CHECKING:
     from testbed.faults.cases import Case
 
 HOSTS = ["127.0.0.11", "127.0.0.12", "127.0.0.13"]
-VICTIM = HOSTS[cases.VICTIM]
 TELLING = (
     cases.killed("deploy", cases.step("switch nginx", done=True)),
     cases.interrupted(cases.step("watch "), signal.SIGINT),
-    cases.cut("link silent (black hole)", "deploy", cases.step("gate ", host=VICTIM)),
-    cases.at_once(HOSTS, 2, 0),
 )
 
 
