@@ -137,7 +137,7 @@ def _open_beside(first: Host, open_one: Callable[[Host], Machine]) -> Machine:
     except Unreachable as error:
         raise Unreachable(
             f"{error.what}\nEvery run takes the lock of the env's first host, also one on other hosts.",
-            mend=f"{error.mend}; to go on without it: --skip-unreachable",
+            mend="; ".join(filter(None, (error.mend, "to go on without it: --skip-unreachable"))),
         ) from None
 
 
