@@ -29,10 +29,10 @@ lint: $(STAMP)
 check: lint
 	$(BIN)/python -m pytest tests/unit tests/flow tests/sh tests/sim --numprocesses 2
 
-# The last run is the long one, on real hosts: they are taken by one process, and so is this machine.
+# The last run is the long one, on real hosts: a process for each kind of them.
 test: lint
 	$(BIN)/python -m pytest tests/unit tests/flow tests/sh tests/sim tests/link --numprocesses 2
-	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest tests/e2e --numprocesses 2
 
 faults: $(STAMP)
 	$(BIN)/python -m testbed.faults --minutes $(or $(MINUTES),60) $(FAULTS)
