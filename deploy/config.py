@@ -42,7 +42,7 @@ class Ssh(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class EnvKeys(msgspec.Struct, forbid_unknown_fields=True):
-    """Every key that an env may have; all but `hosts`, `dotenv` and `settings` may stand above, for all envs."""
+    """Every key that an env may have; each may also stand above, for all envs that do not say otherwise."""
 
     hosts: list[str] = msgspec.field(default_factory=list)
     dotenv: str = ""
@@ -200,7 +200,7 @@ def _setup(top: TopKeys, keys: EnvKeys, name: str, directory: Path, hosts: str) 
         env=dotenv.values,
         readings=dotenv.readings,
         dotenv_paths=frozenset(
-            _local(directory, str(each.get("dotenv") or f".env.{other}"), f"deploy.envs.{other}.dotenv")
+            _local(directory, str(each.get("dotenv") or top.dotenv or f".env.{other}"), f"deploy.envs.{other}.dotenv")
             for other, each in top.envs.items()
         ),
     )
