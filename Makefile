@@ -4,6 +4,7 @@
 # make soak    100 deploys and rollbacks at random, with faults, under load, and then everything is counted; ROUNDS=20
 # make simulate   HISTORIES=1000000 of them from SEED=0 on: the first that fails is told, as short as it gets
 # make demo    two real hosts, a deploy under load, a rollback, and what its users saw
+# make docs    the pages of docs/ as a site, in site/; a link that leads nowhere fails
 # make clean   hosts, images and everything else that the above left behind
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ HISTORIES ?= 1000000
 SEED ?= 0
 STAMP := .venv/.installed
 
-.PHONY: check lint test faults soak simulate demo bench-quick clean
+.PHONY: check lint test faults soak simulate demo bench-quick docs clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -49,6 +50,11 @@ demo: $(STAMP)
 bench-quick: $(STAMP)
 	$(BIN)/python -m bench.quick
 
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python docs/generate.py
+	$(BIN)/zensical build --strict
+
 clean:
 	-$(BIN)/python -m testbed down --all
-	rm -rf .venv .testbed .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf .venv .testbed .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache dist site

@@ -68,3 +68,8 @@ def test_the_schema_refuses_what_the_configuration_refuses(validator: Draft20201
 def test_every_link_leads_somewhere(page: Path) -> None:
     links = LINK.findall(page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_no_page_is_an_orphan() -> None:
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    assert {page for each in nav for page in each.values()} == {str(p.relative_to(DOCS)) for p in DOCS.rglob("*.md")}
