@@ -45,10 +45,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=100, help="deploys and rollbacks (%(default)s)")
     parser.add_argument("--minutes", type=float, default=120, help="no round begins later (%(default)s)")
     parser.add_argument("--seed", type=int, default=None, help="for the same rounds again")
+    parser.add_argument("--kind", choices=testbed.KINDS, default="trixie", help="of the two hosts (%(default)s)")
     options = parser.parse_args()
     events.show()
     seed = options.seed if options.seed is not None else int(time.time()) % 10_000
-    targets = testbed.up(HOSTS)
+    targets = testbed.up(HOSTS, options.kind)
     with tempfile.TemporaryDirectory() as folder:
         soak = Soak(Bed.make(targets, Path(folder) / "project"), random.Random(seed))  # noqa: S311  # not for secrets
         soak.run(options.rounds, time.monotonic() + options.minutes * 60)
