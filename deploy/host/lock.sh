@@ -18,7 +18,7 @@ hold() {
     exec 9>>lock
     # A fence may look at the lock for a moment; and who took it this moment is still writing down who that is.
     if ! flock -n 9 && ! { [ "$4" = again ] && take_over "$1"; } && ! timeout 1 flock 9; then
-        answer held_by "$(cat holder 2>/dev/null)" "$(($(now) - $(cat heard 2>/dev/null || now)))"
+        answer held_by "$(cat holder 2>/dev/null)" "$(($(since_boot) - $(cat heard 2>/dev/null || since_boot)))"
         return 75
     fi
     if [ "$4" = again ] && [ "$(latest_run)" != "$1" ]; then
@@ -30,12 +30,12 @@ hold() {
         return 75
     fi
     replace keeper "$(own_group)"
-    replace heard "$(now)"
+    replace heard "$(since_boot)"
     replace holder "$3"
     replace run "$1"
     answer held
     # busybox leaves a watcher of `timeout` behind for up to a second: it must not keep the lock (9>&-).
-    while [ "$(timeout "$2" dd bs=1 count=1 2>/dev/null 9>&-)" = . ]; do replace heard "$(now)"; done
+    while [ "$(timeout "$2" dd bs=1 count=1 2>/dev/null 9>&-)" = . ]; do replace heard "$(since_boot)"; done
     mv -f run last
     rm -f holder keeper heard
 }

@@ -25,6 +25,10 @@ def hold(run: str = "one", lease: float = 30, holder: str = ANN, how: str = "fir
     return shell.command("hold", run, lease, holder, how)
 
 
+def since_boot() -> int:
+    return int(Path("/proc/uptime").read_text().partition(".")[0])
+
+
 def is_answer(signal: object) -> bool:
     return isinstance(signal, Answer)
 
@@ -105,11 +109,20 @@ def test_a_holder_that_is_killed_holds_nothing(rig: Rig) -> None:
 def test_a_second_holder_is_told_how_long_nothing_was_heard_of_the_first(rig: Rig) -> None:
     with rig.started(hold(), holds=True) as one:
         one.until(is_answer)
-        (rig.base / "heard").write_text(f"{int(time.time()) - 12}\n")
+        (rig.base / "heard").write_text(f"{since_boot() - 12}\n")
         ((_, silence),) = rig.run(hold("two")).values("held_by")
         assert int(silence) in {12, 13}
         one.send(b".")
-        eventually(lambda: int((rig.base / "heard").read_text()) > time.time() - 5)
+        eventually(lambda: int((rig.base / "heard").read_text()) > since_boot() - 5)
+
+
+def test_a_clock_that_is_set_makes_nobody_older(rig: Rig) -> None:
+    rig.program("date", f"echo {int(time.time())}")
+    with rig.started(hold(), holds=True) as one:
+        one.until(is_answer)
+        rig.program("date", f"echo {int(time.time()) + 86_400}")
+        ((_, silence),) = rig.run(hold("two")).values("held_by")
+        assert int(silence) < 30
 
 
 # --- a connection that was lost --------------------------------------------------------------------------------
