@@ -13,7 +13,7 @@
 # HOW is `first`; or `again`, from a run whose connection was lost: it gets its lock back if nobody had it meanwhile; or
 # `through`, from a person who comes to take `locked` away.
 hold() {
-    mkdir -p releases switch nginx
+    mkdir -p releases switch nginx || return
     true >>lock || return # a special builtin's failed redirection would end dash without a word
     exec 9>>lock
     # A fence may look at the lock for a moment; and who took it this moment is still writing down who that is.
@@ -29,19 +29,34 @@ hold() {
         answer locked_by "$(cat locked)"
         return 75
     fi
-    replace keeper "$(own_group)"
-    replace heard "$(since_boot)"
-    replace holder "$3"
-    replace run "$1"
+    jot keeper "$(own_group)"
+    jot heard "$(since_boot)"
+    jot holder "$3"
+    if [ "$4" = again ]; then
+        [ -f run ] || mv -f last run # a full disk has room for that
+    else
+        replace run "$1"
+    fi || {
+        complain "nothing can be written in $PWD: is the disk full?"
+        rm -f keeper heard holder
+        return 1
+    }
     answer held
     # busybox leaves a watcher of `timeout` behind for up to a second: it must not keep the lock (9>&-).
-    while [ "$(timeout "$2" dd bs=1 count=1 2>/dev/null 9>&-)" = . ]; do replace heard "$(since_boot)"; done
+    while [ "$(timeout "$2" dd bs=1 count=1 2>/dev/null 9>&-)" = . ]; do jot heard "$(since_boot)"; done
     mv -f run last
     rm -f holder keeper heard
 }
 
 # replace FILE TEXT: whoever reads it finds the old text or the new one.
-replace() { printf '%s\n' "$2" >"$1.new" && mv -f "$1.new" "$1"; }
+replace() {
+    printf '%s\n' "$2" >"$1.new" && mv -f "$1.new" "$1" && return
+    rm -f "$1.new"
+    return 1
+}
+
+# jot FILE TEXT: what helps, and must not stop anybody. On a full disk rather nothing than what another run wrote.
+jot() { replace "$1" "$2" 2>/dev/null || rm -f "$1"; }
 
 # sshd gives every command a process group of its own; behind sudo, it is sudo that leads it, or not: so the kernel is asked.
 own_group() { cut -d ' ' -f 5 "/proc/$$/stat"; }
@@ -69,7 +84,7 @@ fence() {
             return 75
         }
     fi
-    replace leader "$(own_group)"
+    jot leader "$(own_group)"
     # The lock itself is asked, too: its keeper may have been killed, and have left the file behind.
     if (flock -s -n 7) 7>>lock || [ "$(cat run 2>/dev/null)" != "$1" ]; then
         complain "this run has lost the lock of this host; now: $(cat holder 2>/dev/null || echo nobody)"
