@@ -90,7 +90,7 @@ fence() {
         complain "this run has lost the lock of this host; now: $(cat holder 2>/dev/null || echo nobody)"
         return 75
     fi
-    [ ! -f unfinished ] || end_one_offs || return
+    [ ! -f unfinished ] || end_one_offs || return 75
     true >unfinished
 }
 
@@ -100,15 +100,27 @@ unfence() { rm -f unfinished; }
 # A container of `compose run` (a migration) is docker's child, not ours: it outlives a script that was ended.
 end_one_offs() {
     for stack in "$PROJECT-blue" "$PROJECT-green" "$SETTINGS"; do
-        ids=$(one_offs "$stack") || return
+        ids=$(one_offs "$stack") || engine_is_silent || return
         [ -n "$ids" ] || continue
         complain "an earlier run left a one-off container of $stack: ending it"
         # shellcheck disable=SC2086  # the ids are hexadecimal words
         docker stop $ids >/dev/null 2>&1 # one that removes itself is not there any more for the next line
         # shellcheck disable=SC2086
         docker rm -f $ids >/dev/null 2>&1
-        [ -z "$(one_offs "$stack")" ] || return
+        ids=$(one_offs "$stack") || engine_is_silent || return
+        [ -z "$ids" ] || {
+            complain "it stays, so nothing is begun; users are served as before. Remove it, then say it again:"
+            # shellcheck disable=SC2086
+            complain "docker rm -f" $ids
+            return 1
+        }
     done
+}
+
+engine_is_silent() {
+    complain "docker does not answer, and a script of an earlier run was cut off here: a migration may be at work. So"
+    complain "nothing is begun, and users have what still runs. Start docker (systemctl start docker), then say it again"
+    return 1
 }
 
 one_offs() {

@@ -130,6 +130,18 @@ def test_a_host_where_nothing_can_be_written_is_refused_before_anything_is_touch
     operator.assert_whole()
 
 
+def test_a_fence_that_lets_nobody_past_is_a_refusal(operator_of: Any) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    operator.write("2")
+    before = len(operator.world.writes())
+    list(operator.world.boxes.values())[1].engine_starts = True
+    with pytest.raises(GreenroomError, match=r"web2: it cannot be taken over: .*docker does not answer") as caught:
+        operator.deploy()
+    assert caught.value.exit_code == 2
+    assert len(operator.world.writes()) == before
+
+
 def test_whoever_waits_is_told_for_whom_and_goes_on_when_that_run_is_over(operator_of: Any, time: list[float]) -> None:
     operator = operator_of(2)
     operator.deploy()

@@ -412,7 +412,32 @@ def test_a_one_off_container_that_stays_keeps_the_next_run_out(rig: Rig) -> None
         one_offs(rig, "app-blue", "aaa\n")
         rig.docker("stop aaa", status=1)
         rig.docker("rm -f aaa", status=1)
-        assert rig.run(shell.command("mkdir", "touched"), run="two").ends == {FENCE: 1}
+        outcome = rig.run(shell.command("mkdir", "touched"), run="two")
+        assert outcome.ends == {FENCE: 75}
+        assert outcome.lines[-1] == "docker rm -f aaa"
+    assert not (rig.base / "touched").exists()
+
+
+@pytest.mark.parametrize("dies", ["at once", "when it was asked to end one"])
+def test_a_docker_that_is_down_keeps_the_next_run_out_and_it_is_said_what_to_do(rig: Rig, dies: str) -> None:
+    holds(rig, "one")
+    with rig.started(works_on(rig, "while :; do sleep 0.05; done"), run="one"):
+        begun(rig)
+        holds(rig, "two")
+        question = "ps -aq --filter label=com.docker.compose.project=app-blue"
+        down, up = ("", 1), ("aaa\n", 0)
+        answers = (down,) if dies == "at once" else (up, down)
+        rig.docker(
+            f"{question} --filter label=com.docker.compose.oneoff=True",
+            [text for text, _ in answers],
+            [status for _, status in answers],
+        )
+        rig.docker("stop aaa", status=1)
+        rig.docker("rm -f aaa", status=1)
+        outcome = rig.run(shell.command("mkdir", "touched"), run="two")
+        assert outcome.ends == {FENCE: 75}
+        for words in ("docker does not answer", "users have what still runs", "systemctl start docker"):
+            assert words in outcome.text
     assert not (rig.base / "touched").exists()
 
 
