@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Protocol
 
 from deploy import clock
 from deploy.console.events import Event
-from deploy.errors import Interrupted, LinkLost, StepFailed
+from deploy.errors import Interrupted, LinkLost, StepFailed, Unfit
 from deploy.recipe import shell
 from deploy.recipe.shell import Script
 from deploy.recipe.steps import Phase
@@ -74,6 +74,7 @@ def ask(machine: Machine, variables: tuple[tuple[str, str], ...], *questions: Co
     Raises:
         LinkLost: the end was not heard.
         StepFailed: a question failed; its last lines say why.
+        Unfit: the host does not let the run past its fence.
 
     """
     answers: list[Answer] = []
@@ -85,7 +86,9 @@ def ask(machine: Machine, variables: tuple[tuple[str, str], ...], *questions: Co
             case shell.Line(text):
                 lines.append(text)
             case shell.End(number, status) if status:
-                word = questions[number].words[0] if number != shell.FENCE else "take over the host"
+                if number == shell.FENCE:
+                    raise Unfit(f"it cannot be taken over: {' '.join(lines)}")
+                word = questions[number].words[0]
                 raise StepFailed(f"{word}: failed (exit status {status}): {'; '.join(lines)}")
             case shell.Finished():
                 return answers

@@ -87,9 +87,9 @@ serving_look() {
 
 # watch COLOUR SECONDS: the settle delay, spent looking. It speaks each second, so that it ends when nobody listens.
 watch_colour() {
-    began=$(now)
+    began=$(since_boot)
     missed=0
-    while [ $(($(now) - began)) -lt "$2" ]; do
+    while [ $(($(since_boot) - began)) -lt "$2" ]; do
         if stack_broken "$PROJECT-$1"; then
             stack_log "$PROJECT-$1"
             return 1
@@ -100,7 +100,7 @@ watch_colour() {
             stack_log "$PROJECT-$1"
             return 1
         fi
-        mark alive "$(($(now) - began))"
+        mark alive "$(($(since_boot) - began))"
         sleep 1
     done
 }

@@ -22,6 +22,7 @@ from testbed.faults import inventory
 from testbed.faults.bed import KEEP, KINDS, RATE, Bed
 from testbed.faults.cases import CUTS, LINK_PATIENCE, VICTIM, after
 from testbed.load import Load
+from testbed.model import KINDS as HOST_KINDS
 from testbed.project import HOST_HEADER
 
 if TYPE_CHECKING:
@@ -45,10 +46,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=100, help="deploys and rollbacks (%(default)s)")
     parser.add_argument("--minutes", type=float, default=120, help="no round begins later (%(default)s)")
     parser.add_argument("--seed", type=int, default=None, help="for the same rounds again")
+    parser.add_argument("--kind", choices=HOST_KINDS, default="trixie", help="of the two hosts (%(default)s)")
     options = parser.parse_args()
     events.show()
     seed = options.seed if options.seed is not None else int(time.time()) % 10_000
-    targets = testbed.up(HOSTS)
+    targets = testbed.up(HOSTS, options.kind)
     with tempfile.TemporaryDirectory() as folder:
         soak = Soak(Bed.make(targets, Path(folder) / "project"), random.Random(seed))  # noqa: S311  # not for secrets
         soak.run(options.rounds, time.monotonic() + options.minutes * 60)

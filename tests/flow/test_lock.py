@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from deploy import clock, lock
-from deploy.errors import Failed, Locked, NeedsHuman
+from deploy.errors import Failed, GreenroomError, Locked, NeedsHuman
 from deploy.recipe import plan
 from deploy.recipe.steps import Phase
 from deploy.run import Batching, no_parcels
@@ -110,6 +110,36 @@ def test_a_run_whose_first_host_s_lock_went_to_another_begins_nothing_more(
         with pytest.raises(Locked, match="another run has been at work"):
             run.phase(Phase.FINISH, planned, no_parcels)
     assert not any(box.locked for box in operator.world.boxes.values())
+
+
+def test_a_host_where_nothing_can_be_written_is_refused_before_anything_is_touched(operator_of: Any) -> None:
+    operator = operator_of(3)
+    operator.deploy()
+    operator.write("2")
+    before = len(operator.world.writes())
+    for number in (0, 2):
+        full = list(operator.world.boxes.values())[number]
+        full.full = True
+        with pytest.raises(GreenroomError, match=r"web\d: its lock cannot be taken: nothing can") as caught:
+            operator.deploy()
+        assert caught.value.exit_code == 2
+        full.full = False
+    assert len(operator.world.writes()) == before
+    assert not any(box.run for box in operator.world.boxes.values())
+    operator.deploy()
+    operator.assert_whole()
+
+
+def test_a_fence_that_lets_nobody_past_is_a_refusal(operator_of: Any) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    operator.write("2")
+    before = len(operator.world.writes())
+    list(operator.world.boxes.values())[1].engine_starts = True
+    with pytest.raises(GreenroomError, match=r"web2: it cannot be taken over: .*docker does not answer") as caught:
+        operator.deploy()
+    assert caught.value.exit_code == 2
+    assert len(operator.world.writes()) == before
 
 
 def test_whoever_waits_is_told_for_whom_and_goes_on_when_that_run_is_over(operator_of: Any, time: list[float]) -> None:

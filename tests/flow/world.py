@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import IO, TYPE_CHECKING, Any
 
-from deploy.errors import LinkLost, Unreachable
+from deploy.errors import LinkLost, StepFailed, Unreachable
 from deploy.recipe import files, shell
 from deploy.recipe.shell import Answer, Begin, End, Finished, Line
 
@@ -52,8 +52,8 @@ class Box:
     """One host.
 
     `sick` holds images that never become healthy here, `refuse` words that fail here and how often; for so many
-    attempts at a connection it is `away`. A cut link is its reboot if it
-    `reboots`; while its `engine_starts`, the fence cannot look at what docker runs.
+    attempts at a connection it is `away`. On a `full` disk no new holder can be written down. A cut link is its reboot
+    if it `reboots`; while its `engine_starts`, the fence cannot look at what docker runs.
     """
 
     name: str
@@ -73,6 +73,7 @@ class Box:
     holder: str = ""
     locked: str = ""
     away: int = 0
+    full: bool = False
     reboots: bool = False
     engine_starts: bool = False
     connections: dict[str, int] = field(default_factory=dict)
@@ -203,6 +204,8 @@ class WorldMachine:
                 return WorldHold(box, Answer("held_since", ()))
             if how == "first" and box.locked:
                 return WorldHold(box, Answer("locked_by", (box.locked,)))
+            if box.full and how != "again":
+                raise StepFailed("nothing can be written here: is the disk full?")
             box.run, box.holder = run, holder
             return WorldHold(box, Answer("held", ()))
 

@@ -234,8 +234,7 @@ class Proc:
                     self.emit(Line("it did not end"))
                     return BUSY
         host.fenced.append(self)
-        if not host.full:
-            host.leader = self
+        host.leader = None if host.full else self
         if host.run != self.script.run:
             self.emit(Line("this run has lost the lock of this host"))
             return BUSY
@@ -337,9 +336,15 @@ class SimWords(_Words):
         if how == "first" and host.locked:
             self.answer("locked_by", host.locked)
             return BUSY
+        if host.full and how != "again":
+            self.proc.emit(Line("nothing can be written here: is the disk full?"))
+            return 1
         self.proc.released = False
+        host.run = run
         if not host.full:
-            host.keeper, host.heard, host.holder, host.run = self.proc, self.clock.now, holder, run
+            host.keeper, host.heard, host.holder = self.proc, self.clock.now, holder
+        else:
+            host.keeper, host.heard, host.holder = None, 0.0, ""
         self.sim.held(self.proc, how)
         self.proc.emit(Answer("held", ()))
         self.proc.heard_at = self.clock.now
