@@ -1,6 +1,7 @@
 # make check   lint, types, unit + flow + sh, 1,600 simulated histories: about two minutes, no docker
 # make test    all of it, with end-to-end tests on real hosts (root on Debian, or a docker engine)
 # make faults  operators killed, links cut, hosts rebooted, under load: an hour of it, or MINUTES=10, or FAULTS="--only link"
+# make plants  bugs planted in the product, each of which the judges of `make faults` must find: three minutes
 # make soak    100 deploys and rollbacks at random, with faults, under load, and then everything is counted; ROUNDS=20
 # make simulate   HISTORIES=1000000 of them from SEED=0 on: the first that fails is told, as short as it gets
 # make demo    two real hosts, a deploy under load, a rollback, and what its users saw
@@ -13,7 +14,7 @@ HISTORIES ?= 1000000
 SEED ?= 0
 STAMP := .venv/.installed
 
-.PHONY: check lint test faults soak simulate demo bench-quick docs clean
+.PHONY: check lint test faults plants soak simulate demo bench-quick docs clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -37,6 +38,9 @@ test: lint
 
 faults: $(STAMP)
 	$(BIN)/python -m testbed.faults --minutes $(or $(MINUTES),60) $(FAULTS)
+
+plants: $(STAMP)
+	$(BIN)/python -m testbed.faults.plants
 
 soak: $(STAMP)
 	$(BIN)/python -m testbed.faults.soak --rounds $(or $(ROUNDS),100)
