@@ -135,6 +135,7 @@ class _Performance:
         self._current: Step | None = None
         self._began = clock.monotonic()
         self._tail: collections.deque[str] = collections.deque(maxlen=TAIL)
+        self._found = ""
 
     def perform(self, machine: Machine, plan: Plan) -> LinkLost | None:
         """Do the steps of which no end was heard yet; return how the link went away, if it did."""
@@ -174,12 +175,15 @@ class _Performance:
                 self._current = self._steps[number]
                 self._began = clock.monotonic()
                 self._tail.clear()
+                self._found = ""
                 self._emit("step", text=self._current.because)
             case shell.End(number, status):
                 self._end(number, status)
             case shell.Line(text):
                 self._tail.append(text)
                 self._emit("line", text=text)
+            case shell.Answer("found", (text,)):
+                self._found = text
 
     def _end(self, number: int, status: int) -> None:
         if status:
@@ -187,7 +191,7 @@ class _Performance:
             raise StepFailed(f"{title}: failed (exit status {status})", tail=tuple(self._tail))
         if number != shell.FENCE:
             self._ended = number + 1
-            self._emit("done", seconds=clock.monotonic() - self._began)
+            self._emit("done", text=self._found, seconds=clock.monotonic() - self._began)
 
     def tell(self, text: str) -> None:
         self._emit("note", text=text)

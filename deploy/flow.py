@@ -70,7 +70,9 @@ def deploy(setup: Setup, connect: Connect, console: Console, options: Options) -
         run.carry_out(
             "deploy", planned, made.release, lambda parcel: release.pack(tree, made, parcel), options.batching
         )
-        console.emit(Event("ended", text=f"{made.release.id} is live on {_hosts(seen)}"))
+        before = made.release.replaces
+        back = f"; the way back to {before}: inv rollback --env={setup.app.env}" if before else ""
+        console.emit(Event("ended", text=f"{made.release.id} is live on {_hosts(seen)}{back}"))
 
 
 def rollback(setup: Setup, connect: Connect, console: Console, to: str = "", options: Options = EVERYWHERE) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 from deploy import clock
+from deploy.console.durations import Durations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,8 @@ class Console:
         self._began = clock.monotonic()
         self._redact: Callable[[str], str] = str
         self._live: LiveTable | None = None
+        self._durations = Durations()
+        self._ended = False
 
     @property
     def fancy(self) -> bool:
@@ -45,6 +48,8 @@ class Console:
 
     def emit(self, event: Event) -> None:
         with self._lock:
+            self._durations.hear(event)
+            self._ended = event.kind == "ended"
             if self._json:
                 self.data({"at": round(self.elapsed, 3), **event.data()})
             elif self._live:
@@ -67,11 +72,13 @@ class Console:
             self._live = LiveTable(hosts, self._out)
 
     def unwatch(self) -> None:
-        """End the live table; what it showed last stays."""
+        """End the live table; what it showed last stays. A run that came to its end says how long it took."""
         with self._lock:
             if self._live:
                 self._live.close()
                 self._live = None
+        if self._ended and self._durations and not self._json:
+            self.table(*self._durations.table())
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print rows under columns, aligned; in JSON one object a row."""
@@ -127,7 +134,7 @@ def _plain(event: Event, elapsed: float) -> str:
     """One line an event: when, where, which phase, what."""
     body = {
         "step": f"{event.title}: {event.text}",
-        "done": f"{event.title}: done in {event.seconds:.1f} s",
+        "done": f"{event.title}: done in {event.seconds:.1f} s{event.text and f': {event.text}'}",
         "line": f"| {event.text}",
     }.get(event.kind, event.text or event.title)
     return " ".join(part for part in (f"{elapsed:6.1f}s", event.host, event.phase and f"[{event.phase}]", body) if part)

@@ -534,6 +534,7 @@ class _Words:
         if any(c.image in self.box.dies_in_settle for c in self.box.of(self.stack(colour))):
             self.said.append(Line("MemoryError"))
             return 1
+        self.answer("found", "30 looks, 0 of them without an answer")
         return 0
 
     def do_drain(self, colour: str, _seconds: str) -> None:
