@@ -119,6 +119,7 @@ def deploy(
     """
     from deploy import flow
 
+    _remember(opened, "deploy")
     options = flow.Options(ref, dirty, force, yes, _patience(wait), _batching(opened.setup, batch, pause))
     flow.deploy(*opened, options)
 
@@ -134,6 +135,7 @@ def rollback(opened: Opened, to: str = "", wait: str = "", batch: str = "", paus
     """Go back to the release before, on every host, with its env and nginx configuration. Nothing is built."""
     from deploy import flow
 
+    _remember(opened, "rollback")
     options = flow.Options(wait=_patience(wait), batching=_batching(opened.setup, batch, pause))
     flow.rollback(*opened, to, options)
 
@@ -162,6 +164,16 @@ def history(opened: Opened, lines: str = "20") -> None:
     flow.history(*opened, _whole(lines, "--lines", "a number of lines"))
 
 
+@verb(out="where to write the page")
+def report(opened: Opened, out: str = "report.html") -> None:
+    """Write the last deploy or rollback from this machine as one page: a timeline of each host, failures, all steps."""
+    from deploy import report as reports
+
+    page = reports.page(reports.read(reports.journal(opened.setup.app.project, opened.setup.app.env)))
+    reports.write(Path(out), page)
+    opened.console.say(f"the last run stands in {out}")
+
+
 @verb()
 def check(opened: Opened) -> None:
     """Say what would stop or spoil a deploy: configuration, ssh, docker, compose, disk, nginx, ports."""
@@ -186,7 +198,7 @@ def unlock(opened: Opened, reason: str = "") -> None:
     flow.take_lock_away(*opened, _said(reason, "unlock"))
 
 
-ns = Collection(deploy, rollback, plan, status, history, check, lock, unlock)
+ns = Collection(deploy, rollback, plan, status, history, report, check, lock, unlock)
 
 
 # --- around every task -----------------------------------------------------------------------------------------
@@ -243,6 +255,17 @@ def _setup(context: Context, console: Console, env: str, hosts: str, settle: str
     setup = config.load(_plain(context.config.get("deploy")), config.find(Path.cwd()), env, hosts, settle)
     console.hide(redactor(setup.env, setup.readings))
     return setup
+
+
+def _remember(opened: Opened, verb: str) -> None:
+    from deploy import clock, release, report
+
+    app, hosts = opened.setup.app, [str(host) for host in opened.setup.hosts]
+    began = f"{clock.utc_now():%Y-%m-%d %H:%M} UTC"
+    path = report.journal(app.project, app.env)
+    opened.console.record(
+        path, verb=verb, project=app.project, env=app.env, hosts=hosts, who=release.who(), began=began
+    )
 
 
 def _whole(text: str, flag: str, what: str) -> int:

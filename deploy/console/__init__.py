@@ -14,8 +14,10 @@ from deploy.console.durations import Durations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from deploy.console.events import Event
+    from deploy.console.journal import Journal
     from deploy.console.live import LiveTable
     from deploy.errors import GreenroomError
 
@@ -37,6 +39,7 @@ class Console:
         self._live: LiveTable | None = None
         self._durations = Durations()
         self._ended = False
+        self._journal: Journal | None = None
 
     @property
     def fancy(self) -> bool:
@@ -46,8 +49,18 @@ class Console:
         """From now on, pass every text through `redact`."""
         self._redact = redact
 
+    def record(self, path: Path, **head: Any) -> None:
+        """Write this run down, too, once it changes something: first what `head` says of it, then its events."""
+        from deploy.console.journal import Journal
+
+        self._journal = Journal(path)
+        self._journal.write(self._as_json({"kind": "run", **head}))
+
     def emit(self, event: Event) -> None:
         with self._lock:
+            if self._journal and event.kind != "line":
+                told = {"at": round(self.elapsed, 3), **event.data()}
+                self._journal.write(self._as_json(told), begins=event.kind == "phase")
             self._durations.hear(event)
             self._ended = event.kind == "ended"
             if self._json:
@@ -98,15 +111,17 @@ class Console:
             self._print(text)
 
     def data(self, value: Mapping[str, Any]) -> None:
-        """Print a value for programs. Texts are redacted before they are JSON, so that JSON it stays."""
-        shown = {k: self._redact(v) if isinstance(v, str) and k != "kind" else v for k, v in value.items()}
-        self._write(json.dumps(shown, ensure_ascii=False))
+        """Print a value for programs."""
+        self._write(self._as_json(value))
 
     def fail(self, error: GreenroomError) -> None:
         """Say what went wrong, where, and what to type next: on stderr, or as the last JSON event."""
         self.unwatch()
+        told = {"at": round(self.elapsed, 3), "kind": "error", "exit_code": error.exit_code, "text": str(error)}
+        if self._journal:
+            self._journal.write(self._as_json(told))
         if self._json:
-            self.data({"at": round(self.elapsed, 3), "kind": "error", "exit_code": error.exit_code, "text": str(error)})
+            self.data(told)
         else:
             sys.stderr.write(f"{self._redact(str(error))}\n")
 
@@ -117,6 +132,11 @@ class Console:
         self._out.write(f"{question} [y/N] ")
         self._out.flush()
         return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+    def _as_json(self, value: Mapping[str, Any]) -> str:
+        """Redact the texts, and only then make JSON of them."""
+        shown = {k: self._redact(v) if isinstance(v, str) and k != "kind" else v for k, v in value.items()}
+        return json.dumps(shown, ensure_ascii=False)
 
     def _print(self, text: str) -> None:
         self._write(self._redact(text))
