@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from deploy import clock, lock, release, source
 from deploy.apply import ask
 from deploy.console.events import Event
-from deploy.errors import Failed, GreenroomError, HostFailures, Refused, Unfit
+from deploy.errors import Failed, GreenroomError, HostFailures, Interrupted, Refused, Unfit
 from deploy.recipe import facts as questions
 from deploy.recipe import nginx
 from deploy.recipe import plan as plans
@@ -194,7 +194,7 @@ def _everywhere(run: Run, fleet: Fleet, steps: Plan) -> None:
     """Do the same on every host. A failure on one may leave others changed, whatever kind of failure it is."""
     try:
         run.phase(Phase.FINISH, dict.fromkeys((m.host for m in fleet.machines), steps), no_parcels)
-    except HostFailures as failures:
+    except (HostFailures, Interrupted) as failures:
         raise Failed(f"{failures}\nOther hosts may have it; `inv status` shows which.", mend="say it again") from None
 
 

@@ -253,16 +253,18 @@ def _opened(
         console.fail(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        console.fail(Interrupted("stopped by the operator, before anything was touched or while it was put back"))
-        sys.exit(Interrupted.exit_code)
+        if not console.ended:
+            console.fail(Interrupted("stopped by the operator, before anything was touched"))
+            sys.exit(Interrupted.exit_code)
     except Exception as error:  # noqa: BLE001  # a traceback helps nobody at 3 a.m.; a run undoes itself before it gets here
         console.fail(
             Failed(f"unexpected {type(error).__name__}: {error}", mend="this is a fault of Greenroom: please report it")
         )
         sys.exit(Failed.exit_code)
     finally:
-        for each in opened:
-            each.close()
+        with contextlib.suppress(KeyboardInterrupt):  # it has ended, and how is known
+            for each in opened:
+                each.close()
         signal.signal(signal.SIGTERM, before)
 
 

@@ -23,7 +23,7 @@ class Console:
     """Takes events from many threads and shows them in one of three ways.
 
     A live table on a terminal, one line an event elsewhere, one JSON object a line on request. Steps' own output is
-    shown only where it failed, or with `verbose`.
+    shown only where it failed, or with `verbose`. `ended` says whether a run has told that it did what it was to do.
     """
 
     def __init__(self, *, as_json: bool = False, verbose: bool = False, out: TextIO | None = None) -> None:
@@ -34,6 +34,7 @@ class Console:
         self._began = clock.monotonic()
         self._redact: Callable[[str], str] = str
         self._live: LiveTable | None = None
+        self.ended = False
 
     @property
     def fancy(self) -> bool:
@@ -44,6 +45,7 @@ class Console:
         self._redact = redact
 
     def emit(self, event: Event) -> None:
+        self.ended = self.ended or event.kind == "ended"
         with self._lock:
             if self._json:
                 self.data({"at": round(self.elapsed, 3), **event.data()})

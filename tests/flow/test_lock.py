@@ -8,12 +8,13 @@ import threading
 from typing import Any
 
 import pytest
+from world import WorldHold
 
 from deploy import clock, lock
-from deploy.errors import Failed, GreenroomError, Locked, NeedsHuman
+from deploy.errors import Failed, GreenroomError, Interrupted, Locked, NeedsHuman
 from deploy.recipe import plan
 from deploy.recipe.steps import Phase
-from deploy.run import Batching, no_parcels
+from deploy.run import Batching, Run, no_parcels
 
 
 @pytest.fixture
@@ -170,6 +171,40 @@ def test_patience_ends(operator_of: Any, time: list[float]) -> None:
     with operator.at_work(), pytest.raises(Locked):
         operator.deploy(wait=60)
     assert 60 <= sum(time) <= 64
+
+
+# --- the end -----------------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_while_the_locks_go_changes_nothing_of_how_a_run_ended(
+    operator_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = operator_of(2)
+    real = WorldHold.release
+
+    def pressed(hold: WorldHold) -> None:
+        real(hold)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WorldHold, "release", pressed)
+    operator.deploy()
+    operator.world.revive()  # connections that close let go of the rest
+    operator.assert_whole()
+    operator.write("2")
+    list(operator.world.boxes.values())[1].refuse["gate"] = 1
+    with pytest.raises(Failed, match="Undone on every host"):
+        operator.deploy()
+
+
+def test_ctrl_c_in_the_middle_of_a_lock_says_that_some_hosts_may_have_it(
+    operator_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def phase(*_: Any) -> None:
+        raise Interrupted("stopped by the operator")
+
+    monkeypatch.setattr(Run, "phase", phase)
+    with pytest.raises(Failed, match="Other hosts may have it"):
+        operator_of(2).lock("moving")
 
 
 # --- a person's lock -------------------------------------------------------------------------------------------

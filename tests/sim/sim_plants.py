@@ -34,6 +34,7 @@ FAULTS = {
     "a release goes while docker keeps its image": ("lies",),
     "a release that came twice is in its own way": ("cut",),
     "the engine is waited for behind the fence": ("reboot",),
+    "ctrl c at the very end is taken for a failure": ("ctrl-c",),
 }
 """What brings a bug to light that would wait for thousands of other histories."""
 
@@ -394,6 +395,12 @@ def a_release_that_came_twice_is_in_its_own_way(patch: pytest.MonkeyPatch) -> No
         return (yield from real(words))
 
     patch.setattr(SimWords, "sim_receive", receive)
+
+
+@plant
+def ctrl_c_at_the_very_end_is_taken_for_a_failure(patch: pytest.MonkeyPatch) -> None:
+    """As it was."""
+    patch.setattr(lock, "contextlib", SimpleNamespace(suppress=lambda *_: contextlib.nullcontext()))
 
 
 @plant

@@ -1,0 +1,57 @@
+"""Around every task: how a run ended is what the exit code says, whatever is pressed afterwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from invoke.context import Context
+
+from deploy import tasks
+from deploy.console.events import Event
+from deploy.errors import NeedsHuman
+
+
+class Fleet:
+    """A fleet that somebody presses Ctrl-C at while it is closed."""
+
+    def close(self) -> None:
+        raise KeyboardInterrupt
+
+
+@pytest.fixture(autouse=True)
+def fleet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "_setup", lambda *_: None)
+    monkeypatch.setattr(tasks, "_connect", lambda _setup, opened, _skips: opened.append(Fleet()))
+
+
+def run(*happens: Event | BaseException) -> Any:
+    with tasks._opened(Context(), "", "") as (_, console, connect):
+        connect()
+        for each in happens:
+            if isinstance(each, BaseException):
+                raise each
+            console.emit(each)
+
+
+DONE = Event("ended", text="r2 is live")
+
+
+def test_a_run_that_has_ended_is_done_whenever_ctrl_c_is_pressed(capsys: pytest.CaptureFixture[str]) -> None:
+    run(DONE)
+    run(DONE, KeyboardInterrupt())
+    assert capsys.readouterr().err == ""
+
+
+def test_ctrl_c_before_anything_was_touched_is_said_to_be_that(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(Event("note", text="release r2"), KeyboardInterrupt())
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == "stopped by the operator, before anything was touched\n"
+
+
+def test_a_failure_keeps_its_exit_code_when_ctrl_c_is_pressed_after_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(NeedsHuman("web1 is half way"))
+    assert caught.value.code == 3
+    assert capsys.readouterr().err == "web1 is half way\n"
