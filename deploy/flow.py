@@ -178,7 +178,7 @@ def put_lock(setup: Setup, connect: Connect, console: Console, reason: str) -> N
     with engaged(setup.app, fleet, console, "lock") as run:
         steps = plans.plan_lock(setup.app, who, lock.manual(who, reason), reason)
         _everywhere(run, fleet, steps)
-        console.emit(Event("ended", text=f"locked: {_hosts(m.host for m in fleet.machines)}"))
+        console.emit(Event("ended", text=f"locked: {_reached(setup, fleet)}"))
 
 
 def take_lock_away(setup: Setup, connect: Connect, console: Console, reason: str) -> None:
@@ -187,7 +187,7 @@ def take_lock_away(setup: Setup, connect: Connect, console: Console, reason: str
     with engaged(setup.app, fleet, console, "unlock", Terms(through=True)) as run:
         steps = plans.plan_unlock(setup.app, release.who(), reason)
         _everywhere(run, fleet, steps)
-        console.emit(Event("ended", text=f"unlocked: {_hosts(m.host for m in fleet.machines)}"))
+        console.emit(Event("ended", text=f"unlocked: {_reached(setup, fleet)}"))
 
 
 def _everywhere(run: Run, fleet: Fleet, steps: Plan) -> None:
@@ -196,6 +196,13 @@ def _everywhere(run: Run, fleet: Fleet, steps: Plan) -> None:
         run.phase(Phase.FINISH, dict.fromkeys((m.host for m in fleet.machines), steps), no_parcels)
     except (HostFailures, Interrupted) as failures:
         raise Failed(f"{failures}\nOther hosts may have it; `inv status` shows which.", mend="say it again") from None
+
+
+def _reached(setup: Setup, fleet: Fleet) -> str:
+    """Name the hosts of a run, and those that were left out: nobody must take them for locked, or for open."""
+    reached = [machine.host for machine in fleet.machines]
+    left = [host for host in setup.hosts if host not in reached]
+    return _hosts(reached) + (f"; left out, and as they were: {_hosts(left)}" if left else "")
 
 
 # --- their parts -----------------------------------------------------------------------------------------------

@@ -197,25 +197,45 @@ def check(context: Context, env: str = "", hosts: str = "", json: bool = False, 
         flow.check(setup, connect, console)
 
 
-@verb(reason="why; whoever wants to deploy is told")
+@verb(reason="why; whoever wants to deploy is told", **SKIP)
 def lock(
-    context: Context, env: str = "", hosts: str = "", reason: str = "", json: bool = False, verbose: bool = False
+    context: Context,
+    env: str = "",
+    hosts: str = "",
+    reason: str = "",
+    skip_unreachable: bool = False,
+    json: bool = False,
+    verbose: bool = False,
 ) -> None:
     """Keep every deploy and rollback off the hosts, until `inv unlock`."""
     from deploy import flow
 
-    with _opened(context, env, hosts, as_json=json, verbose=verbose) as (setup, console, connect):
+    with _opened(context, env, hosts, skip=skip_unreachable, as_json=json, verbose=verbose) as (
+        setup,
+        console,
+        connect,
+    ):
         flow.put_lock(setup, connect, console, _said(reason, "lock"))
 
 
-@verb(reason="why; it goes into the history")
+@verb(reason="why; it goes into the history", **SKIP)
 def unlock(
-    context: Context, env: str = "", hosts: str = "", reason: str = "", json: bool = False, verbose: bool = False
+    context: Context,
+    env: str = "",
+    hosts: str = "",
+    reason: str = "",
+    skip_unreachable: bool = False,
+    json: bool = False,
+    verbose: bool = False,
 ) -> None:
     """Let deploys in again after `inv lock`. The lock of a run that is at work, or died, goes by itself."""
     from deploy import flow
 
-    with _opened(context, env, hosts, as_json=json, verbose=verbose) as (setup, console, connect):
+    with _opened(context, env, hosts, skip=skip_unreachable, as_json=json, verbose=verbose) as (
+        setup,
+        console,
+        connect,
+    ):
         flow.take_lock_away(setup, connect, console, _said(reason, "unlock"))
 
 

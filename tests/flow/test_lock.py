@@ -228,6 +228,35 @@ def test_a_lock_that_a_person_puts_on_keeps_runs_off_until_it_is_taken_away(oper
     assert outcomes(operator) == outcomes(operator, 1) == told
 
 
+@pytest.mark.parametrize("away", [0, 1])
+def test_a_lock_is_put_on_and_taken_away_where_hosts_can_be_reached(operator_of: Any, away: int) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    boxes = list(operator.world.boxes.values())
+    gone, there = boxes[away], boxes[1 - away]
+    gone.unreachable = True
+    with pytest.raises(GreenroomError, match=rf"{gone.name}: .*no route to host"):
+        operator.lock("moving")
+    assert not there.locked
+    operator.lock("moving", skip=True)
+    assert (bool(gone.locked), bool(there.locked)) == (False, True)
+    assert f"locked: {there.name}; left out, and as they were: {gone.name}" in operator.text
+    gone.unreachable = False
+    operator.write("2")
+    with pytest.raises(GreenroomError, match="moving"):
+        operator.deploy()
+    operator.unlock("moved")
+    operator.lock("moving again")
+    gone.unreachable = True
+    operator.unlock("moved", skip=True)
+    assert (bool(gone.locked), bool(there.locked)) == (True, False)
+    assert f"unlocked: {there.name}; left out, and as they were: {gone.name}" in operator.text
+    gone.unreachable = False
+    operator.unlock("moved")
+    operator.deploy()
+    operator.assert_whole()
+
+
 def test_unlock_takes_no_lock_from_a_run_that_is_at_work(operator_of: Any) -> None:
     operator = operator_of(1)
     with operator.at_work(), pytest.raises(Locked, match="deploy r9"):

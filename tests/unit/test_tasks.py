@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from invoke.context import Context
 
-from deploy import tasks
+from deploy import flow, tasks
 from deploy.console.events import Event
 from deploy.errors import NeedsHuman
 
@@ -55,3 +55,25 @@ def test_a_failure_keeps_its_exit_code_when_ctrl_c_is_pressed_after_it(capsys: p
         run(NeedsHuman("web1 is half way"))
     assert caught.value.code == 3
     assert capsys.readouterr().err == "web1 is half way\n"
+
+
+@pytest.mark.parametrize(
+    ("verb", "story", "flags"),
+    [
+        ("deploy", "deploy", {}),
+        ("rollback", "rollback", {}),
+        ("status", "status", {}),
+        ("lock", "put_lock", {"reason": "moving"}),
+        ("unlock", "take_lock_away", {"reason": "moved"}),
+    ],
+)
+def test_hosts_that_cannot_be_reached_are_left_out_only_where_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, verb: str, story: str, flags: dict[str, str]
+) -> None:
+    told: list[bool] = []
+    monkeypatch.setattr(tasks, "_connect", lambda _setup, _opened, skips: told.append(skips is not None))
+    monkeypatch.setattr(tasks, "_batching", lambda *_: None)
+    monkeypatch.setattr(flow, story, lambda _setup, connect, *_: connect())
+    for skip in (True, False):
+        getattr(tasks, verb)(Context(), skip_unreachable=skip, **flags)
+    assert told == [True, False]
