@@ -181,9 +181,11 @@ def held(fleet: Fleet, variables: tuple[tuple[str, str], ...], claim: Claim) -> 
         fleet.each(lambda machine: None if machine is first else lock.take(machine))
         yield lock
     finally:
-        lock.release()
-        if heart.is_alive():
-            heart.join()
+        # How the run ended stands. Ctrl-C only makes it quicker: a connection that is closed lets go of its lock, too.
+        with contextlib.suppress(KeyboardInterrupt):
+            lock.release()
+            if heart.is_alive():
+                heart.join()
 
 
 def manual(who: str, reason: str) -> str:

@@ -182,7 +182,7 @@ def check(opened: Opened) -> None:
     flow.check(*opened)
 
 
-@verb(reason="why; whoever wants to deploy is told")
+@verb(reason="why; whoever wants to deploy is told", **SKIP)
 def lock(opened: Opened, reason: str = "") -> None:
     """Keep every deploy and rollback off the hosts, until `inv unlock`."""
     from deploy import flow
@@ -190,7 +190,7 @@ def lock(opened: Opened, reason: str = "") -> None:
     flow.put_lock(*opened, _said(reason, "lock"))
 
 
-@verb(reason="why; it goes into the history")
+@verb(reason="why; it goes into the history", **SKIP)
 def unlock(opened: Opened, reason: str = "") -> None:
     """Let deploys in again after `inv lock`. The lock of a run that is at work, or died, goes by itself."""
     from deploy import flow
@@ -232,16 +232,18 @@ def _opened(
         console.fail(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        console.fail(Interrupted("stopped by the operator, before anything was touched or while it was put back"))
-        sys.exit(Interrupted.exit_code)
+        if not console.ended:
+            console.fail(Interrupted("stopped by the operator, before anything was touched"))
+            sys.exit(Interrupted.exit_code)
     except Exception as error:  # noqa: BLE001  # a traceback helps nobody at 3 a.m.; a run undoes itself before it gets here
         console.fail(
             Failed(f"unexpected {type(error).__name__}: {error}", mend="this is a fault of Greenroom: please report it")
         )
         sys.exit(Failed.exit_code)
     finally:
-        for each in opened:
-            each.close()
+        with contextlib.suppress(KeyboardInterrupt):  # it has ended, and how is known
+            for each in opened:
+                each.close()
         signal.signal(signal.SIGTERM, before)
 
 

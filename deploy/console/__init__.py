@@ -26,7 +26,7 @@ class Console:
     """Takes events from many threads and shows them in one of three ways.
 
     A live table on a terminal, one line an event elsewhere, one JSON object a line on request. Steps' own output is
-    shown only where it failed, or with `verbose`.
+    shown only where it failed, or with `verbose`. `ended` says whether a run has told that it did what it was to do.
     """
 
     def __init__(self, *, as_json: bool = False, verbose: bool = False, out: TextIO | None = None) -> None:
@@ -38,8 +38,8 @@ class Console:
         self._redact: Callable[[str], str] = str
         self._live: LiveTable | None = None
         self._durations = Durations()
-        self._ended = False
         self._journal: Journal | None = None
+        self.ended = False
 
     @property
     def fancy(self) -> bool:
@@ -57,12 +57,12 @@ class Console:
         self._journal.write(self._as_json({"kind": "run", **head}))
 
     def emit(self, event: Event) -> None:
+        self.ended = self.ended or event.kind == "ended"
         with self._lock:
             if self._journal and event.kind != "line":
                 told = {"at": round(self.elapsed, 3), **event.data()}
                 self._journal.write(self._as_json(told), begins=event.kind == "phase")
             self._durations.hear(event)
-            self._ended = event.kind == "ended"
             if self._json:
                 self.data({"at": round(self.elapsed, 3), **event.data()})
             elif self._live:
@@ -90,7 +90,7 @@ class Console:
             if self._live:
                 self._live.close()
                 self._live = None
-        if self._ended and self._durations and not self._json:
+        if self.ended and self._durations and not self._json:
             self.table(*self._durations.table())
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

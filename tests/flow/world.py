@@ -52,8 +52,8 @@ class Box:
     """One host.
 
     `sick` holds images that never become healthy here, `refuse` words that fail here and how often; for so many
-    attempts at a connection it is `away`. On a `full` disk no new holder can be written down. A cut link is its reboot
-    if it `reboots`; while its `engine_starts`, the fence cannot look at what docker runs.
+    attempts to come back to it, it is `away`. On a `full` disk no new holder can be written down. A cut link is its
+    reboot if it `reboots`; while its `engine_starts`, the fence cannot look at what docker runs.
     """
 
     name: str
@@ -73,6 +73,7 @@ class Box:
     holder: str = ""
     locked: str = ""
     away: int = 0
+    unreachable: bool = False
     full: bool = False
     reboots: bool = False
     engine_starts: bool = False
@@ -117,6 +118,12 @@ class World:
 
     def machine(self, host: Host) -> WorldMachine:
         return WorldMachine(self, host, self.boxes[host])
+
+    def open(self, host: Host) -> WorldMachine:
+        """Connect to a host, which may be unreachable."""
+        if self.boxes[host].unreachable:
+            raise Unreachable("it cannot be reached: no route to host")
+        return self.machine(host)
 
     def words(self, host: str | None = None) -> list[str]:
         return [command.words[0] for name, command in self.log if host in (None, name)]

@@ -186,6 +186,7 @@ class SimHold:
                 channel.take()
                 if not channel.over:
                     channel.wait()
+                    clock.heed_ctrl_c()
         if channel in self._link.channels:
             channel.close()
 
