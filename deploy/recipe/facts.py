@@ -66,6 +66,7 @@ def read(answers: Iterable[Answer]) -> Facts:
     return Facts(
         base=one("base"),
         docker=one("docker"),
+        architecture=one("architecture"),
         compose=one("compose"),
         switch=_colour(one("switch")),
         proxy_runs="proxy_runs" in known,
@@ -85,7 +86,7 @@ def read(answers: Iterable[Answer]) -> Facts:
 
 _KEYS = {
     "base", "docker", "no_docker", "compose", "container", "image", "switch", "proxy_runs", "conf", "nginx_dir",
-    "release", "source_same", "file", "disk_free", "lacks", "health", "locked",
+    "release", "source_same", "file", "disk_free", "lacks", "health", "locked", "architecture",
 }  # fmt: skip
 
 

@@ -67,6 +67,7 @@ class App:
     build_timeout: int = 1800
     migrate_timeout: int = 600
     keep: int = 5
+    build: str = "once"
 
     @property
     def base(self) -> str:
@@ -144,6 +145,7 @@ class Facts:
 
     base: str = ""
     docker: str = ""
+    architecture: str = ""
     compose: str = ""
     switch: Colour | None = None
     proxy_runs: bool = False
