@@ -141,7 +141,10 @@ class StoredRelease:
 
 @dataclass(frozen=True)
 class Facts:
-    """One host, right now, as it answered. Nothing in here is remembered from an earlier run."""
+    """One host, right now, as it answered. Nothing in here is remembered from an earlier run.
+
+    `orphans` are releases of which only the image is there: docker did late what a dead run had asked for.
+    """
 
     base: str = ""
     docker: str = ""
@@ -153,6 +156,7 @@ class Facts:
     confs: tuple[str, ...] = ()
     containers: tuple[Container, ...] = ()
     releases: tuple[StoredRelease, ...] = ()
+    orphans: tuple[str, ...] = ()
     source_same: bool = False
     source: tuple[tuple[str, str], ...] = ()
     disk_free: int = 0
