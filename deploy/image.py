@@ -135,14 +135,15 @@ class Stream:
         self._taken: dict[_Reader, int] = {}
         self._reading = False
         self._over = False
+        self._left = False
         self._error: Exception | None = None
         self._turn = threading.Condition()
 
     @property
     def begins(self) -> bool:
-        """Whether who comes now still gets all of it."""
+        """Whether who comes now still gets all of it: what everybody has is forgotten only to make room."""
         with self._turn:
-            return not self._gone and not self._error and not (self._over and not self._taken)
+            return not (self._gone or self._error or self._left)
 
     def reader(self) -> IO[bytes]:
         reader = _Reader(self)
@@ -158,9 +159,8 @@ class Stream:
                     number = self._taken[reader] - self._gone
                     if number < len(self._blocks):
                         self._taken[reader] += 1
-                        block = self._blocks[number]
-                        self._let_go()
-                        return block
+                        self._turn.notify_all()
+                        return self._blocks[number]
                     if self._error:
                         raise self._error
                     if self._over:
@@ -173,15 +173,16 @@ class Stream:
 
     def leave(self, reader: _Reader) -> None:
         with self._turn:
-            self._taken.pop(reader, None)
-            self._let_go()
-            last = not self._taken and not self._reading
-        if last and self._source:
+            del self._taken[reader]
+            self._left = not self._taken and not self._over
+            self._turn.notify_all()
+        if self._source and not self._taken:
             self._source.close()
 
     def _may_read(self, reader: _Reader) -> bool:
         at_the_end = self._taken[reader] - self._gone == len(self._blocks)
-        return at_the_end and len(self._blocks) < AHEAD and not (self._reading or self._over or self._error)
+        room = len(self._blocks) < AHEAD or min(self._taken.values()) > self._gone
+        return at_the_end and room and not (self._reading or self._over or self._error)
 
     def _read(self) -> None:
         block, error = b"", None
@@ -195,17 +196,12 @@ class Stream:
             self._error = error
             self._over = not block and not error
             if block:
+                if len(self._blocks) == AHEAD:
+                    self._blocks.popleft()
+                    self._gone += 1
                 self._blocks.append(block)
                 self.size += len(block)
             self._turn.notify_all()
-
-    def _let_go(self) -> None:
-        """Forget what everybody has; who waits for room looks again."""
-        least = min(self._taken.values(), default=self._gone + len(self._blocks))
-        while self._gone < least and self._blocks:
-            self._blocks.popleft()
-            self._gone += 1
-        self._turn.notify_all()
 
 
 class _Reader(io.RawIOBase):

@@ -48,7 +48,7 @@ send_image() {
         } 4>&1
     )
     [ -z "$failed" ] || {
-        complain "the image could not be read: $(printf '%s' "$failed" | tr '\n' ' ')"
+        complain "the image could not be read: $(one_line "$failed")"
         return 1
     }
 }
@@ -84,17 +84,16 @@ without_files() {
 
 # take_image: load what follows the script on the standard input. A refusal is an answer: there is more that can be sent.
 take_image() {
-    if ! image_is_here; then
-        if ! said=$(docker load -q 2>&1) || ! image_is_here; then
-            answer refused "$(printf '%s' "$said" | tr '\n\t' '  ')"
-            return 0
-        fi
-        case $said in *"Error unpacking"*)
-            docker image rm "$PROJECT:$RELEASE" >/dev/null
-            answer refused "$(printf '%s' "$said" | tr '\n\t' '  ')"
-            return 0
-            ;;
-        esac
-    fi
+    image_is_here || said=$(docker load -q 2>&1) || {
+        answer refused "$(one_line "$said")"
+        return 0
+    }
+    case ${said-} in *"Error unpacking"*) docker image rm "$PROJECT:$RELEASE" >/dev/null ;; esac
+    image_is_here || {
+        answer refused "$(one_line "${said-}")"
+        return 0
+    }
     tell_built
 }
+
+one_line() { printf '%s\n' "$1" | awk '{ gsub(/\t/, " "); printf "%s%s", sep, $0; sep = "; " }'; }

@@ -118,7 +118,7 @@ class SshMachine:
         try:
             self._feed(channel, text, script, parcel)
         except BaseException:
-            channel.close()  # the script must not take what came for all there is
+            channel.close()  # nobody will hear what the script says; it must not wait for more
             raise
         return channel
 

@@ -81,6 +81,7 @@ class Box:
     architecture: str = "amd64"
     containerd: bool = False
     takes_parts: bool = True
+    refuses_images: bool = False
     sent: list[tuple[int, ...]] = field(default_factory=list)
     dies_in_settle: set[str] = field(default_factory=set)
     refuse: dict[str, int] = field(default_factory=dict)
@@ -496,6 +497,9 @@ class _Words:
         sent = json.loads(self.parcel.read())
         if sent["image"] != self.image():
             raise Impossible(f"{self.box.name}: {sent['image']} came, and {self.image()} was wanted")
+        if self.box.refuses_images:
+            self.answer("refused", "no space left on device")
+            return
         there = {layer for image in self.box.images for layer in self._layers(image)}
         needed = set(self._layers(self.image()))
         if (not self.box.takes_parts and set(sent["layers"]) != needed) or needed - there - set(sent["layers"]):
