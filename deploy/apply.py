@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from deploy.recipe.model import Host
     from deploy.recipe.shell import Answer, Command, Signal
-    from deploy.recipe.steps import Parcel, Plan, Step
+    from deploy.recipe.steps import Cargo, Parcel, Plan, Step
 
 TAIL = 40
 """Lines of a failed step that are kept to be shown."""
@@ -40,6 +40,13 @@ class Hold(Protocol):
     def release(self) -> None: ...
 
 
+class Source(Protocol):
+    """A payload on its way from a host. Its end is heard, or `read` raises; `close` may be called at any time."""
+
+    def read(self, size: int, /) -> bytes: ...
+    def close(self) -> None: ...
+
+
 class Machine(Protocol):
     """A Host we can talk to: over SSH, or in memory for tests."""
 
@@ -48,6 +55,7 @@ class Machine(Protocol):
     def run(
         self, script: Script, *, parcel: IO[bytes] | None = None, stop: Callable[[], bool] = ...
     ) -> Iterator[Signal]: ...
+    def fetch(self, script: Script, *, stop: Callable[[], bool] = ...) -> Source: ...
     def hold(self, script: Script) -> Hold: ...
     def reconnect(self) -> None: ...
     def close(self) -> None: ...
@@ -63,7 +71,7 @@ class Circumstances:
 
     run: str
     emit: Callable[[Event], None]
-    parcels: Callable[[Parcel], IO[bytes]]
+    parcels: Callable[[Parcel | Cargo], IO[bytes]]
     stop: Callable[[bool], bool]
     mend: Callable[[Machine], None]
 
@@ -95,8 +103,8 @@ def ask(machine: Machine, variables: tuple[tuple[str, str], ...], *questions: Co
     raise LinkLost("it stopped answering: " + ("; ".join(lines) or "not a word"))
 
 
-def apply(machine: Machine, plan: Plan, phase: Phase, circumstances: Circumstances) -> None:
-    """Do one phase of a plan, in one round trip.
+def apply(machine: Machine, plan: Plan, phase: Phase, circumstances: Circumstances) -> list[Answer]:
+    """Do one phase of a plan, in one round trip; return what its words answered.
 
     Where the link goes away, what the step under way did is not known. So it is ended where it still is at work (the
     fence sees to that), and done again: every step may run twice. Only a migration may not, if it can be helped.
@@ -110,7 +118,7 @@ def apply(machine: Machine, plan: Plan, phase: Phase, circumstances: Circumstanc
     """
     steps = plan.of(phase)
     if not steps:
-        return
+        return []
     performance = _Performance(machine.host, steps, phase, circumstances)
     lost = performance.perform(machine, plan)
     for _ in range(LOSSES):
@@ -121,6 +129,7 @@ def apply(machine: Machine, plan: Plan, phase: Phase, circumstances: Circumstanc
         lost = performance.perform(machine, plan)
     if lost:
         raise lost
+    return performance.answers
 
 
 class _Performance:
@@ -136,6 +145,7 @@ class _Performance:
         self._began = clock.monotonic()
         self._tail: collections.deque[str] = collections.deque(maxlen=TAIL)
         self._found = ""
+        self.answers: list[Answer] = []
 
     def perform(self, machine: Machine, plan: Plan) -> LinkLost | None:
         """Do the steps of which no end was heard yet; return how the link went away, if it did."""
@@ -179,11 +189,13 @@ class _Performance:
                 self._emit("step", text=self._current.because)
             case shell.End(number, status):
                 self._end(number, status)
+            case shell.Answer("found", (text,)):
+                self._found = text
+            case shell.Answer():
+                self.answers.append(signal)
             case shell.Line(text):
                 self._tail.append(text)
                 self._emit("line", text=text)
-            case shell.Answer("found", (text,)):
-                self._found = text
 
     def _end(self, number: int, status: int) -> None:
         if status:

@@ -61,6 +61,7 @@ class EnvKeys(msgspec.Struct, forbid_unknown_fields=True):
     settle: int = 30
     drain: int = 30
     keep: int = 5
+    build: Literal["once", "each"] = "once"
     build_timeout: int = 1800
     migrate_timeout: int = 600
     ssh: Ssh = msgspec.field(default_factory=Ssh)
@@ -189,6 +190,7 @@ def _setup(top: TopKeys, keys: EnvKeys, name: str, directory: Path, hosts: str) 
             build_timeout=keys.build_timeout,
             migrate_timeout=keys.migrate_timeout,
             keep=keys.keep,
+            build=keys.build,
         ),
         hosts=_subset(every, hosts, where),
         ssh=_from(directory, keys.ssh),

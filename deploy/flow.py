@@ -11,7 +11,7 @@ from deploy.apply import ask
 from deploy.console.events import Event
 from deploy.errors import Failed, GreenroomError, HostFailures, Interrupted, Refused, Unfit
 from deploy.recipe import facts as questions
-from deploy.recipe import nginx
+from deploy.recipe import image, nginx
 from deploy.recipe import plan as plans
 from deploy.recipe.steps import Phase
 from deploy.run import Batching, Terms, engaged, no_parcels, observe
@@ -62,8 +62,9 @@ def deploy(setup: Setup, connect: Connect, console: Console, options: Options) -
                 Event("ended", text=f"nothing to do: {_standing(setup.app, seen)} (--force deploys all the same)")
             )
             return
+        builders = image.builders(setup.app, seen)
         planned = {
-            host: plans.plan_deploy(setup.app, host, facts, made.release, tree.stamps, fleet.leader)
+            host: plans.plan_deploy(setup.app, host, facts, made.release, tree.stamps, fleet.leader, builders)
             for host, facts in seen.items()
         }
         _consent(planned, console, yes=options.yes)
@@ -100,8 +101,9 @@ def plan(setup: Setup, connect: Connect, console: Console, options: Options) -> 
     if not options.force and all(plans.is_unchanged(setup.app, host, seen[host], made.release) for host in seen):
         console.say(f"nothing to do: {_standing(setup.app, seen)}")
         return
+    builders = image.builders(setup.app, seen)
     for host, facts in seen.items():
-        planned = plans.plan_deploy(setup.app, host, facts, made.release, tree.stamps, fleet.leader)
+        planned = plans.plan_deploy(setup.app, host, facts, made.release, tree.stamps, fleet.leader, builders)
         console.say(f"{host}: {planned.note}")
         for refusal in planned.refusals:
             console.say(f"{host}: stops the deploy: {refusal}")

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING
 import paramiko
 
 from deploy import clock, host
-from deploy.errors import LinkLost, Overdue, StepFailed
+from deploy.errors import Interrupted, LinkLost, Overdue, StepFailed
 from deploy.recipe import shell
 
 if TYPE_CHECKING:
@@ -88,6 +88,16 @@ class SshMachine:
         finally:
             channel.close()
 
+    def fetch(self, script: Script, *, stop: Callable[[], bool] = never) -> Payload:
+        """Start a script that sends something, and return that as it comes.
+
+        Raises:
+            LinkLost: it could not be started.
+
+        """
+        token = secrets.token_hex(8)
+        return Payload(self._exec(script, token, None), token, script.deadline, stop)
+
     def hold(self, script: Script) -> Hold:
         """Start a script that goes on until it is let go; returns when it has given its first answer.
 
@@ -110,12 +120,21 @@ class SshMachine:
         raise LinkLost(said) if channel.recv_exit_status() == KILLED else StepFailed(said)
 
     def _exec(self, script: Script, token: str, parcel: IO[bytes] | None) -> paramiko.Channel:
-        line, text = shell.wrap(script.render(host.library(), token), sudo=self._sudo)
+        line, text = shell.wrap(script.render(host.library(), token), sudo=self._sudo, apart=script.sends)
         try:
             channel = self._transport.open_session(timeout=script.deadline)
             channel.exec_command(line)
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise LinkLost(f"the link broke: {error or type(error).__name__}", sent=False) from None
+        try:
+            self._feed(channel, text, script, parcel)
+        except BaseException:
+            channel.close()  # nobody will hear what the script says; it must not wait for more
+            raise
+        return channel
+
+    @staticmethod
+    def _feed(channel: paramiko.Channel, text: bytes, script: Script, parcel: IO[bytes] | None) -> None:
         # A script that fails early closes its end of the stream: what it printed says why, and is read next.
         with contextlib.suppress(OSError):
             channel.settimeout(script.deadline)
@@ -126,7 +145,6 @@ class SshMachine:
                 _send(channel, block)
             if not script.holds:
                 channel.shutdown_write()
-        return channel
 
 
 class Hold:
@@ -154,6 +172,56 @@ class Hold:
         except OSError:
             pass  # the link is gone; the lease lets go by itself
         self._channel.close()
+
+
+class Payload:
+    """What a script sends, while its marks come by the standard error; they decide whether this was all of it."""
+
+    def __init__(self, channel: paramiko.Channel, token: str, limit: float, stop: Callable[[], bool]) -> None:
+        self._channel = channel
+        self._token = token
+        self._limit = limit
+        self._deadline = clock.monotonic() + limit
+        self._stop = stop
+        channel.settimeout(LOOK)
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes, b"" at the end.
+
+        Raises:
+            Interrupted: `stop` said so.
+            LinkLost: the end was not heard.
+            Overdue: it took longer than the script may.
+            StepFailed: the script said no; its last lines say why.
+
+        """
+        while not self._stop():
+            if clock.monotonic() > self._deadline:
+                raise Overdue(f"it had not come to an end after {self._limit:.0f} s")
+            try:
+                block = self._channel.recv(size)
+            except TimeoutError:
+                continue
+            if not block:
+                self._hear_the_end()
+            return block
+        raise Interrupted("broken off")
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def _hear_the_end(self) -> None:
+        heard = b""
+        with contextlib.suppress(TimeoutError):  # an end that is not heard by now was cut off
+            while block := self._channel.recv_stderr(BLOCK):
+                heard += block
+        lines = heard.decode("utf-8", "replace").split("\n")
+        signals = [signal for line in lines for signal in shell.parse(line, self._token)]
+        tail = tuple(signal.text for signal in signals if isinstance(signal, shell.Line) and signal.text)
+        if any(isinstance(signal, shell.End) and signal.status for signal in signals):
+            raise StepFailed("send the image: failed: " + "; ".join(tail[-3:]), tail=tail)
+        if shell.Finished() not in signals:
+            raise LinkLost("the link went away while a host was read")
 
 
 def _await_room(channel: paramiko.Channel, whole: int, limit: float) -> None:

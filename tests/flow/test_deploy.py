@@ -56,7 +56,7 @@ def test_a_deploy_ends_with_what_is_live_the_way_back_and_what_was_seen_while_it
     (second,) = set(operator.live())
     assert f"{second} is live on web1, web2; the way back to {first}: inv rollback --env=prod\n" in operator.text
     assert operator.text.count(": 30 looks, 0 of them without an answer\n") == 4
-    assert " ".join(operator.text.splitlines()[-3].split()) == "seconds prepare migrate start flip settle finish"
+    assert " ".join(operator.text.splitlines()[-3].split()) == "seconds prepare ship migrate start flip settle finish"
     assert operator.text.splitlines()[-2].startswith("web1 ")
 
 

@@ -42,7 +42,19 @@ def test_the_sample_holds_every_key_with_its_default(folder: Path) -> None:
     assert set(sample["ssh"]) == set(config.Ssh.__struct_fields__)
     assert set(sample["health"]) == set(config.HealthKeys.__struct_fields__)
     defaults = config.EnvKeys()
-    for key in ("root", "network", "volumes", "service", "proxy", "nginx", "settle", "drain", "keep", "build_timeout"):
+    for key in (
+        "root",
+        "network",
+        "volumes",
+        "service",
+        "proxy",
+        "nginx",
+        "settle",
+        "drain",
+        "keep",
+        "build",
+        "build_timeout",
+    ):
         assert sample[key] == getattr(defaults, key), key
 
 

@@ -27,6 +27,9 @@ class Fake:
     def run(self, *_: Any, **__: Any) -> Any:
         raise AssertionError("nobody runs anything here")
 
+    def fetch(self, *_: Any, **__: Any) -> Any:
+        raise AssertionError("nobody fetches anything here")
+
     def hold(self, *_: Any) -> Any:
         raise AssertionError("nobody holds anything here")
 
