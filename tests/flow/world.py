@@ -23,6 +23,7 @@ from deploy.recipe.shell import Answer, Begin, End, Finished, Line
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from deploy.apply import Terminal
     from deploy.recipe.model import Host
     from deploy.recipe.shell import Command, Script, Signal
 
@@ -80,6 +81,8 @@ class Box:
     dies_in_settle: set[str] = field(default_factory=set)
     refuse: dict[str, int] = field(default_factory=dict)
     lacks: tuple[str, ...] = ()
+    logs: dict[str, list[str]] = field(default_factory=dict)
+    commands: dict[tuple[str, ...], tuple[int, str]] = field(default_factory=dict)
     was_served: bool = False
     received: list[str] = field(default_factory=list)
 
@@ -155,7 +158,10 @@ class World:
             box.was_served = box.was_served or bool(serving)
 
 
-LOOKS = {"observe", "probe", "examine", "history_lines", "hold", "await_engine"}
+LOOKS = {
+    "observe", "probe", "examine", "history_lines", "hold", "await_engine",
+    "tell_logs", "follow_logs", "inside", "run_inside",
+}  # fmt: skip
 
 
 class WorldHold:
@@ -183,6 +189,9 @@ class WorldMachine:
 
     def close(self) -> None:
         """Connections cost nothing here."""
+
+    def interact(self, line: Command, kind: str, size: tuple[int, int]) -> Terminal:
+        raise Impossible(f"nobody sits at a terminal here: {line}, {kind}, {size}")
 
     def reconnect(self) -> None:
         if self._box.away:
@@ -353,6 +362,40 @@ class _Words:
     def do_history_lines(self, lines: str) -> None:
         for line in self.box.history[-int(lines) :]:
             self.answer("history", line)
+
+    def do_tell_logs(self, _since: str, lines: str, *services: str) -> None:
+        for c in self._logging(*services):
+            self.answer("log_of", f"{c.stack}/{c.service}")
+            written = self.box.logs.get(c.service, [])
+            self.said += [
+                Line(text) for text in (written if lines == "all" else written[-int(lines) :] * bool(int(lines)))
+            ]
+
+    def do_follow_logs(self, _lease: str, _since: str, _lines: str, *services: str) -> int:
+        """Follow until the link breaks: hosts whose services have written nothing lose it at once."""
+        for c in self._logging(*services):
+            for text in self.box.logs.get(c.service, []):
+                self.answer("log", f"{c.stack}/{c.service}", text)
+        return 0 if self.box.logs else 1
+
+    def _logging(self, *services: str) -> list[Container]:
+        return [c for c in self.box.containers if not services or c.service in services]
+
+    def do_inside(self, service: str) -> int:
+        stacks = (self.stack(self.box.switch), self.settings)
+        found = next((c for stack in stacks for c in self.box.of(stack, service)), None)
+        if found is None:
+            self.said.append(Line(f"no container of {service} runs here; live is {self.box.switch}"))
+            return 1
+        self.answer("inside", found.id)
+        return 0
+
+    def do_run_inside(self, _lease: str, service: str, *words: str) -> int:
+        if self.do_inside(service):
+            return 1
+        code, text = self.box.commands.get(words, (127, f"{words[0]}: not found"))
+        self.said = [Line(text), Answer("exited", (str(code),))]
+        return 0
 
     # --- files -------------------------------------------------------------------------------------------------
 
