@@ -5,25 +5,32 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from deploy import envfile, release
 from deploy.apply import ask, listen
-from deploy.errors import GreenroomError, Interrupted, Refused
+from deploy.console.events import Event
+from deploy.errors import Failed, GreenroomError, HostFailures, Interrupted, Refused
+from deploy.flow import consent, fit
 from deploy.lock import LEASE
 from deploy.recipe import facts as questions
 from deploy.recipe import logs as log_words
 from deploy.recipe import plan as plans
-from deploy.recipe import shell
+from deploy.recipe import shell, upkeep
 from deploy.recipe.logs import LogLine, Wanted
 from deploy.recipe.shell import Script
-from deploy.run import observe
+from deploy.recipe.steps import Phase
+from deploy.run import Terms, engaged, no_parcels, observe
+from deploy.source import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from deploy.apply import Machine
     from deploy.config import Setup
     from deploy.console import Console
     from deploy.fleet import Fleet
+    from deploy.flow import Options
     from deploy.recipe.model import App, Facts, Host, Release
+    from deploy.run import Plans, Run
 
     Connect = Callable[[], Fleet]
 
@@ -208,3 +215,124 @@ def open_shell(setup: Setup, connect: Connect, console: Console, service: str, w
     (machine,) = connect().machines
     (answer,) = ask(machine, questions.variables(setup.app), shell.command("inside", service))
     return terminal.join(machine.interact(shell.in_terminal(answer.values[0], words), terminal.kind, terminal.size()))
+
+
+# --- tidying up ------------------------------------------------------------------------------------------------
+
+
+def prune(setup: Setup, connect: Connect, console: Console, keep: int = 0) -> None:
+    """Forget what no host needs: releases beyond the last `keep` (0: as configured), and their images.
+
+    Raises:
+        HostFailures: on some host nothing tells what is needed.
+        Failed: it did not work everywhere.
+
+    """
+    app = replace(setup.app, keep=keep or setup.app.keep)
+    fleet = connect()
+    with engaged(app, fleet, console, "prune") as run:
+        before = run.observe()
+        planned = {host: upkeep.plan_prune(app, facts, release.who()) for host, facts in before.items()}
+        consent(planned, console, yes=True)
+        if not any(each.steps for each in planned.values()):
+            console.emit(Event("ended", text=f"nothing to do: the last {app.keep} are kept"))
+            return
+        _finish(run, planned)
+        after = run.observe()
+        for host, facts in after.items():
+            mib = max(0, facts.disk_free - before[host].disk_free) >> 20
+            console.emit(
+                Event("note", host=str(host), text=f"forgotten: {planned[host].note}; {mib} MiB are free again")
+            )
+        console.emit(Event("ended", text="pruned"))
+
+
+def _finish(run: Run, planned: Plans) -> None:
+    """Do what needs no undo, because it may be done again."""
+    try:
+        run.phase(Phase.FINISH, planned, no_parcels)
+    except HostFailures as failures:
+        raise Failed(f"{failures}\nOther hosts may have it.", mend="say it again") from None
+
+
+# --- the env ---------------------------------------------------------------------------------------------------
+
+
+def diff_env(setup: Setup, connect: Connect, console: Console) -> None:
+    """Say by name in what the env file that lies here differs from that of the live release; never a value.
+
+    Raises:
+        Refused: nobody is live, or the live release lies not there.
+
+    """
+    app = setup.app
+    fleet = connect()
+    live = _lives(app, observe(app, fleet, ""))
+    theirs = fleet.each(lambda m: _own_files(app, m, live[m.host], ".env"))
+    rows = []
+    for host, found in theirs.items():
+        there = envfile.parse(found[".env"], f"{host}: .env of {live[host]}").values
+        rows += [(str(host), name, what) for name, what in envfile.differences(there, setup.env).items()]
+    if rows:
+        console.table(("host", "name", "would be"), rows)
+    else:
+        console.say(f"no difference: {', '.join(f'{host} has it with {live[host]}' for host in theirs)}")
+
+
+def push_env(setup: Setup, connect: Connect, console: Console, options: Options) -> None:
+    """Bring every host to its live release with the env file that lies here: a deploy without source and build.
+
+    Raises:
+        Refused: there is not one live release on all hosts to begin from.
+
+    """
+    app = setup.app
+    fleet = connect()
+    with engaged(app, fleet, console, "env.push", Terms(options.wait)) as run:
+        seen = run.observe()
+        fit(app, seen)
+        made, differs = _with_env(setup, fleet, seen, run.id)
+        if not (differs or options.force):
+            console.emit(
+                Event("ended", text="nothing to do: the live release has this env (--force pushes all the same)")
+            )
+            return
+        planned = {host: upkeep.plan_push(app, host, facts, made.release, fleet.leader) for host, facts in seen.items()}
+        consent(planned, console, yes=options.yes)
+        run.carry_out(
+            "env.push", planned, made.release, lambda parcel: release.pack(NO_SOURCE, made, parcel), options.batching
+        )
+        console.emit(Event("ended", text=f"{made.release.id} is live on {', '.join(map(str, seen))}"))
+
+
+NO_SOURCE = Tree({}, "")
+
+
+def _with_env(setup: Setup, fleet: Fleet, seen: Mapping[Host, Facts], run: str) -> tuple[release.Made, bool]:
+    """Return the one live release with our env, and whether that differs from what it has."""
+    app = setup.app
+    live = set(_lives(app, seen).values())
+    confs = {facts.conf for facts in seen.values()}
+    first = seen[fleet.leader].stored(max(live))
+    if len(live) > 1 or len(confs) > 1 or not first or not first.record:
+        raise Refused(
+            f"the hosts differ: {', '.join(sorted(live))} are live", mend="a deploy brings the env, too: inv deploy"
+        )
+    found = _own_files(app, fleet.machines[0], first.id, run=run)
+    differs = found[".env"].removesuffix(b"\n") != setup.dotenv.removesuffix(b"\n")
+    return release.with_env(setup, first.record, max(confs), found), differs
+
+
+def _lives(app: App, seen: Mapping[Host, Facts]) -> dict[Host, str]:
+    live = {host: plans.live_release(app, facts) for host, facts in seen.items()}
+    for host, ident in live.items():
+        if not ident or not plans.can_start(seen[host], ident):
+            raise Refused(
+                f"{host}: no release is live there that it knows", mend="a deploy brings the env, too: inv deploy"
+            )
+    return live
+
+
+def _own_files(app: App, machine: Machine, ident: str, *names: str, run: str = "") -> dict[str, bytes]:
+    variables = questions.variables(app, release_id=ident)
+    return questions.read_files(ask(machine, variables, questions.own_files(*names), run=run))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from deploy.front import SKIP, Opened, verb, whole
+from invoke.collection import Collection
+
+from deploy.front import BATCHES, SKIP, WAIT, Opened, batching, patience, verb, whole
 
 LOOKED_THROUGH = 10_000
 """Lines of each container in which --grep looks, unless told otherwise."""
@@ -84,5 +86,42 @@ def exec(  # noqa: A001  # the verb's name
     sys.exit(run(*opened, where, words))
 
 
-TASKS = (ps, logs, exec, releases)
+@verb(keep="releases that stay: as many as configured when left out")
+def prune(opened: Opened, keep: str = "") -> None:
+    """Forget releases and images that no host needs any more."""
+    from deploy import operate
+
+    operate.prune(*opened, max(1, whole(keep, "--keep", "a number of releases")) if keep else 0)
+
+
+@verb(**SKIP)
+def diff(opened: Opened) -> None:
+    """Tell by name in what the env file here differs from the live one."""
+    from deploy import operate
+
+    operate.diff_env(*opened)
+
+
+@verb(
+    settle="as for deploy",
+    force="push even if nothing has changed",
+    yes="agree to what the plan asks for, like recreating redis after its password changed",
+    **WAIT,
+    **BATCHES,
+    **SKIP,
+)
+def push(
+    opened: Opened, force: bool = False, yes: bool = False, wait: str = "", batch: str = "", pause: str = ""
+) -> None:
+    """Bring the env file here to every host, blue-green, with the live release.
+
+    A deploy without source, build and migration: gate, flip, settle and undo are the same, and so are the exit codes.
+    """
+    from deploy import flow, operate
+
+    options = flow.Options(force=force, yes=yes, wait=patience(wait), batching=batching(opened.setup, batch, pause))
+    operate.push_env(*opened, options)
+
+
+TASKS = (ps, logs, exec, releases, prune, Collection("env", diff, push))
 """What goes into the namespace beside the verbs of a deploy."""

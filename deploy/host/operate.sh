@@ -74,6 +74,19 @@ follow_one() {
         while IFS= read -r line || [ -n "$line" ]; do answer log "$name" "$line"; done
 }
 
+# tell_files NAME...: files of this release, line by line; all of them, but what each release has for itself, when none is named.
+tell_files() {
+    [ -d "$BASE/releases/$RELEASE" ] && cd "$BASE/releases/$RELEASE" || return
+    [ $# != 0 ] || set -- .env *
+    for name; do
+        case $name in served | release.json | definitions.json | "*") continue ;; esac
+        answer own_file "$name"
+        # shellcheck disable=SC2094  # it is only read
+        tell_lines "$name" <"$name" || return
+    done
+}
+tell_lines() { while IFS= read -r line || [ -n "$line" ]; do answer own_line "$1" "$line"; done; }
+
 # find_inside SERVICE: the container that a command is run in: of the live colour, or else of the settings stack.
 find_inside() {
     stacks=$SETTINGS

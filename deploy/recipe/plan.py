@@ -27,15 +27,26 @@ LEAST_DISK = 1 << 30
 """Bytes that must be free before a deploy begins: an image with its layers, and air."""
 
 
-def plan_deploy(app: App, host: Host, facts: Facts, release: Release, stamps: Mapping[str, str], leader: Host) -> Plan:
-    """Decide what a host will go through to get from what it serves to `release`. The `leader` migrates, for all."""
+def plan_deploy(
+    app: App,
+    host: Host,
+    facts: Facts,
+    release: Release,
+    stamps: Mapping[str, str],
+    leader: Host,
+    verb: str = "deploy",
+) -> Plan:
+    """Decide what a host will go through to get from what it serves to `release`. The `leader` migrates, for all.
+
+    `verb` is what the history will call it.
+    """
     idle = idle_colour(facts)
     missing, changed = infrastructure(app, host, facts, release)
     left, misplaced = strays(app, host, facts, release)
     return Plan(
         note=describe(app, facts),
         live=live_release(app, facts),
-        steps=_flow_of_colours(app, host, facts, release, "deploy")
+        steps=_flow_of_colours(app, host, facts, release, verb)
         | {
             Phase.PREPARE: (
                 *files.send(release, stamps, facts),
@@ -98,7 +109,7 @@ def _flow_of_colours(app: App, host: Host, facts: Facts, release: Release, verb:
     """From start to finish: what a deploy and a rollback share."""
     live, idle = facts.switch, idle_colour(facts)
     workers = workers_of(app, host, release)
-    left, _ = strays(app, host, facts, release) if verb == "deploy" else ((), ())
+    left, _ = strays(app, host, facts, release) if verb != "rollback" else ((), ())
     old_releases, old_confs = prunable(app, facts, release)
     return {
         Phase.START: (docker.start(app, idle), nginx.gate(app, idle)),

@@ -174,3 +174,32 @@ def seen(screen: int, what: bytes = b"\0", within: float = 15) -> bytes:
         except OSError:  # over
             break
     return shown
+
+
+# --- the env, and tidying up -----------------------------------------------------------------------------------
+
+
+def test_an_env_is_pushed_blue_green(stage: Stage) -> None:
+    before = stage.live()
+    path = stage.project.folder / ".env.prod"
+    path.write_text(path.read_text().replace(f"{SECRET}-key", f"{SECRET}-other-key") + "GREETING=hello\n")
+    said = stage.inv("env.diff")
+    assert [line.split()[1:] for line in said.out.splitlines()[1:]] == [
+        ["GREETING", "added"],
+        ["SECRET_KEY", "changed"],
+    ]
+    said = stage.inv("env.push", "--settle=0")
+    assert said.code == 0, said.text
+    assert stage.live() != before
+    assert stage.inv("exec", "--command=echo $GREETING").out == "hello\n"
+    assert SECRET not in "".join(said.text for said in stage.log)
+
+
+def test_prune_forgets_all_but_what_is_live_and_the_way_back(stage: Stage) -> None:
+    live = stage.live()
+    said = stage.inv("prune", "--keep=1")
+    assert said.code == 0, said.text
+    left = stage.docker(stage.targets[0], "images", "app", "--format", "{{.Tag}}")
+    rows = [json.loads(line) for line in stage.inv("releases", "--json").out.splitlines()]
+    assert [(row["release"] == live, row["is"]) for row in rows] == [(True, "live"), (False, "a way back")]
+    assert sorted(left) == sorted(row["release"] for row in rows)

@@ -67,6 +67,7 @@ class Box:
     confs: set[str] = field(default_factory=set)
     releases: dict[str, dict[str, Any]] = field(default_factory=dict)
     served: dict[str, int] = field(default_factory=dict)
+    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     source: dict[str, str] = field(default_factory=dict)
     history: list[str] = field(default_factory=list)
     run: str = ""
@@ -160,7 +161,7 @@ class World:
 
 LOOKS = {
     "observe", "probe", "examine", "history_lines", "hold", "await_engine",
-    "tell_logs", "follow_logs", "inside", "run_inside",
+    "tell_logs", "follow_logs", "inside", "run_inside", "tell_files",
 }  # fmt: skip
 
 
@@ -381,6 +382,13 @@ class _Words:
     def _logging(self, *services: str) -> list[Container]:
         return [c for c in self.box.containers if not services or c.service in services]
 
+    def do_tell_files(self, *names: str) -> None:
+        own = self.box.files[self.v["RELEASE"]]
+        for name in names or sorted(own.keys() - {"release.json", "definitions.json"}):
+            self.answer("own_file", name)
+            for line in own[name].decode().splitlines():
+                self.answer("own_line", name, line)
+
     def do_inside(self, service: str) -> int:
         stacks = (self.stack(self.box.switch), self.settings)
         found = next((c for stack in stacks for c in self.box.of(stack, service)), None)
@@ -428,6 +436,7 @@ class _Words:
                 raise Impossible(f"{member.name} would be half there for a moment")
             ident = self.v["RELEASE"]
             self.box.releases.setdefault(ident, {})
+            self.box.files.setdefault(ident, {})[name] = data
             if name == "release.json":
                 self.box.releases[ident] = json.loads(data)
         else:
@@ -461,6 +470,7 @@ class _Words:
                 raise Impossible(f"{self.box.name}: {ident} is forgotten and still runs")
             self.box.releases.pop(ident, None)
             self.box.served.pop(ident, None)
+            self.box.files.pop(ident, None)
             self.box.images.discard(f"{self.v['PROJECT']}:{ident}")
 
     def do_forget_confs(self, *confs: str) -> None:
@@ -481,6 +491,12 @@ class _Words:
 
     def do_build(self, _colour: str, _file: str, _service: str) -> None:
         self.need_files()
+        self.box.images.add(self.image())
+
+    def do_tag(self, release: str) -> None:
+        self.need_files()
+        if f"{self.v['PROJECT']}:{release}" not in self.box.images:
+            raise Impossible(f"{self.box.name}: there is no image of {release}")
         self.box.images.add(self.image())
 
     def do_migrate(self, colour: str, _file: str, _service: str, *_words: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from rig import NGINX_PS, eventually
 
+from deploy.recipe import facts as questions
 from deploy.recipe import shell
 from deploy.recipe.shell import Answer, Line
 
@@ -69,7 +70,7 @@ def followed(rig: Rig, ident: str, *words: str, says: str) -> None:
     """Let docker follow a container: it says something, and never ends by itself."""
     rig.docker(
         f"logs -t -f {' '.join(words)} {ident}",
-        does=f"printf '{says}\\n'; echo $$ >>{rig.home}/following; exec sleep 60",
+        does=f"echo $$ >>{rig.home}/following; printf '{says}\\n'; exec sleep 60",
     )
 
 
@@ -129,6 +130,33 @@ def test_following_ends_by_itself_when_nobody_says_that_he_listens(rig: Rig) -> 
         script.leave()
         assert time.monotonic() - began < 10
     eventually(lambda: not following(rig))
+
+
+# --- files of a release ----------------------------------------------------------------------------------------
+
+
+def test_a_release_s_files_are_told_line_by_line_but_for_what_is_each_release_s_own(rig: Rig) -> None:
+    text = "A=1\tx \\n\n  B='ä'"
+    rig.release(
+        **{".env": text, "colour.yml": "services:\n", "release.json": "{}", "definitions.json": "{}", "served": "1"}
+    )
+    outcome = rig.look(questions.own_files())
+    assert questions.read_files(outcome.answers) == {".env": f"{text}\n".encode(), "colour.yml": b"services:\n"}
+    assert questions.read_files(rig.look(questions.own_files(".env")).answers) == {".env": f"{text}\n".encode()}
+
+
+def test_an_empty_file_is_told_of(rig: Rig) -> None:
+    rig.release(**{".env": ""})
+    assert questions.read_files(rig.look(questions.own_files()).answers) == {".env": b""}
+
+
+def test_a_release_that_is_not_there_has_no_files(rig: Rig) -> None:
+    assert not rig.look(questions.own_files()).finished
+
+
+def test_an_image_is_taken_over(rig: Rig) -> None:
+    rig.docker("tag app:r0 app:r1")
+    assert rig.run(shell.command("tag", "r0")).finished
 
 
 # --- inside a container ----------------------------------------------------------------------------------------

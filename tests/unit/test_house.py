@@ -29,6 +29,7 @@ FLOORS = [
     {"apply"},
     {"console", "console.live", "console.terminal", "console.redact", "console.events", "host"},
     {"clock"},
+    {"recipe.upkeep"},
     {"recipe.plan"},
     {"recipe.docker", "recipe.nginx", "recipe.files", "recipe.facts", "recipe.logs"},
     {"recipe.steps"},
