@@ -146,6 +146,14 @@ def plan(opened: Opened, ref: str = "", dirty: bool = False, force: bool = False
     flow.plan(*opened, flow.Options(ref, dirty, force))
 
 
+@verb(**SOURCE)
+def config(opened: Opened, ref: str = "", dirty: bool = False) -> None:
+    """Print the compose files that every host would get, derived or not. No host is asked."""
+    from deploy import flow
+
+    flow.config(opened.setup, opened.console, flow.Options(ref, dirty))
+
+
 @verb(**SKIP)
 def status(opened: Opened) -> None:
     """Show what is live on each host: colour, release, since when, health, containers, settings stack."""
@@ -186,7 +194,7 @@ def unlock(opened: Opened, reason: str = "") -> None:
     flow.take_lock_away(*opened, _said(reason, "unlock"))
 
 
-ns = Collection(deploy, rollback, plan, status, history, check, lock, unlock)
+ns = Collection(deploy, rollback, plan, config, status, history, check, lock, unlock)
 
 
 # --- around every task -----------------------------------------------------------------------------------------

@@ -90,6 +90,13 @@ class Console:
         else:
             self._print(text)
 
+    def file(self, name: str, what: str, text: str) -> None:
+        """Print a file, under a line that says what it is; in JSON as one object."""
+        if self._json:
+            self.data({"at": round(self.elapsed, 3), "kind": "file", "name": name, "text": text})
+        else:
+            self._print(f"# --- {name}: {what}\n{text}")
+
     def data(self, value: Mapping[str, Any]) -> None:
         """Print a value for programs. Texts are redacted before they are JSON, so that JSON it stays."""
         shown = {k: self._redact(v) if isinstance(v, str) and k != "kind" else v for k, v in value.items()}

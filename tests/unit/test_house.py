@@ -26,8 +26,8 @@ FLOORS = [
     {"console", "console.live", "console.redact", "console.events", "host"},
     {"clock"},
     {"recipe.plan"},
-    {"recipe.docker", "recipe.nginx", "recipe.files", "recipe.facts"},
-    {"recipe.steps"},
+    {"recipe.docker", "recipe.nginx", "recipe.files", "recipe.facts", "recipe.data", "recipe.derive"},
+    {"recipe.steps", "recipe.compose"},
     {"recipe.shell", "recipe.model"},
     {"errors", "recipe", ""},
 ]

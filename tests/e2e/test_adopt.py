@@ -1,0 +1,129 @@
+"""A team that runs `docker compose up` today: its one compose file is deployed as it is, and its data goes on."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+import testbed
+from testbed import state
+from testbed.load import FORM, GET, GET_FRESH, Kind, Load
+from testbed.project import ROOT, Project
+
+HOST = os.environ.get("GREENROOM_ADOPT_ON", "trixie-1")
+"""Compose v2 unless told otherwise: `bookworm-1` is the same with compose v1."""
+
+POST = Kind("post", "/posts", content=FORM, fresh=True)
+
+
+@pytest.fixture(scope="module")
+def target() -> testbed.Target:
+    kind, _, number = HOST.partition("-")
+    one = testbed.up(int(number), kind)[-1]
+    testbed.reset([one])
+    return one
+
+
+@pytest.fixture(scope="module")
+def project(target: testbed.Target, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The example as it lies, with what a person would write beside it."""
+    return adopt("counter", tmp_path_factory.mktemp("adopt"), target)
+
+
+def adopt(name: str, folder: Path, target: testbed.Target) -> Project:
+    shutil.copytree(ROOT / "examples" / name, folder, dirs_exist_ok=True)
+    project = Project(folder, (target,))
+    keys = {
+        "project": name,
+        "stack": {"file": "compose.yaml", "coloured": ["web"]},
+        "health": {"path": "/healthz"},
+        "settle": 1,
+        "ssh": {"identity": str(state.KEY), "known_hosts": str(state.KNOWN_HOSTS), "config": "/dev/null"},
+        "envs": {"prod": {"hosts": [f"deploy@{target.address}"]}},
+    }
+    (folder / "invoke.yaml").write_text(json.dumps({"deploy": keys}))
+    (folder / "tasks.py").write_text("from deploy.tasks import ns\n")
+    (folder / ".gitignore").write_text(".env.*\n__pycache__/\n")
+    (folder / ".env.prod").write_text("")
+    project.git("init", "--quiet", "--initial-branch=main")
+    commit(project)
+    return project
+
+
+def commit(project: Project) -> None:
+    project.git("add", "--all")
+    project.git("commit", "--quiet", "--message=next")
+
+
+def get(target: testbed.Target, path: str = "/") -> tuple[str, str]:
+    """Return what a visitor is told, and the release that says so."""
+    link = http.client.HTTPConnection(target.address, timeout=10)
+    link.request("GET", path)
+    answer = link.getresponse()
+    assert answer.status == 200
+    return answer.read().decode().strip(), str(answer.headers["X-Release"])
+
+
+def test_compose_up_as_it_was_before(project: Project, target: testbed.Target) -> None:
+    """The team's own stack, from the same file: three visitors are counted."""
+    compose = "docker-compose" if target.name.startswith("bookworm") else "docker compose"
+    files = ("app.py", "Dockerfile", "compose.yaml")
+    written = "\n".join(f"cat >{name} <<'END'\n{(project.folder / name).read_text()}\nEND" for name in files)
+    script = f"mkdir counter && cd counter\n{written}\n{compose} up -d --build 2>&1"
+    testbed.shell(target, script, user="deploy", timeout=120)
+    for _ in range(3):
+        told, release = get(target)
+    assert (told, release) == ("Hello, visitor 3", "local")
+
+
+def test_a_plan_prints_what_it_makes_of_the_file_and_sees_who_has_the_data(project: Project) -> None:
+    said = project.inv("plan")
+    assert said.code == 0, said.text
+    assert "image: ${GREENROOM_IMAGE}" in said.out
+    assert "goes on with the data in counter_data" in said.out
+    assert "docker rm -f $(docker ps -aq --filter label=com.docker.compose.project=counter)" in said.out
+    assert project.inv("deploy").code == 2
+
+
+def test_the_first_deploy_goes_on_with_the_data(project: Project, target: testbed.Target) -> None:
+    testbed.shell(target, "docker rm -f $(docker ps -aq --filter label=com.docker.compose.project=counter)")
+    said = project.inv("deploy")
+    assert said.code == 0, said.text
+    told, release = get(target)
+    assert told == "Hello, visitor 4"
+    assert release in said.out
+
+
+def test_a_second_deploy_under_load_loses_nothing(project: Project, target: testbed.Target) -> None:
+    _, before = get(target)
+    project.edit("app.py", 'GREETING = "Hello"', 'GREETING = "Welcome"')
+    commit(project)
+    with Load([target.address], host_header="localhost", rate=20, kinds=(GET, GET_FRESH, POST)) as load:
+        said = project.inv("deploy")
+    assert said.code == 0, said.text
+    report = load.report()
+    assert report.failed == 0, str(report)
+    assert [seen.release for seen in report.releases(target.address)] == [before, get(target)[1]]
+    assert get(target)[0].startswith("Welcome, visitor ")
+
+
+def test_a_rollback_builds_nothing_and_keeps_counting(project: Project, target: testbed.Target) -> None:
+    told, _ = get(target)
+    said = project.inv("rollback")
+    assert said.code == 0, said.text
+    assert get(target)[0] == f"Hello, visitor {int(told.rpartition(' ')[2]) + 1}"
+
+
+def test_what_config_prints_is_what_the_host_has(project: Project, target: testbed.Target) -> None:
+    said = project.inv("config", "--ref=HEAD~1", "--json")
+    assert said.code == 0, said.text
+    printed = {event["name"]: event["text"] for event in said.events() if event["kind"] == "file"}
+    live = f"greenroom/counter/releases/{get(target)[1]}"
+    for name, text in printed.items():
+        assert testbed.shell(target, f"cat {live}/{name}", user="deploy") == text.strip()
+    assert set(printed) == {"colour.yml", "setting_prod.yml"}
