@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,22 @@ def get(target: testbed.Target, path: str = "/") -> tuple[str, str]:
     return answer.read().decode().strip(), str(answer.headers["X-Release"])
 
 
+def answers(target: testbed.Target) -> bool:
+    try:
+        get(target, "/healthz")
+    except (OSError, http.client.HTTPException):
+        return False
+    return True
+
+
+def awaited(target: testbed.Target) -> None:
+    """Compose returns when the container runs; the program in it needs a moment to listen."""
+    deadline = time.monotonic() + 30
+    while not answers(target):
+        assert time.monotonic() < deadline, "it never answered"
+        time.sleep(0.1)
+
+
 def test_compose_up_as_it_was_before(project: Project, target: testbed.Target) -> None:
     """The team's own stack, from the same file: three visitors are counted."""
     compose = "docker-compose" if target.name.startswith("bookworm") else "docker compose"
@@ -76,6 +93,7 @@ def test_compose_up_as_it_was_before(project: Project, target: testbed.Target) -
     written = "\n".join(f"cat >{name} <<'END'\n{(project.folder / name).read_text()}\nEND" for name in files)
     script = f"mkdir counter && cd counter\n{written}\n{compose} up -d --build 2>&1"
     testbed.shell(target, script, user="deploy", timeout=120)
+    awaited(target)
     for _ in range(3):
         told, release = get(target)
     assert (told, release) == ("Hello, visitor 3", "local")
