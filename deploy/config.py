@@ -21,7 +21,7 @@ from deploy.recipe.derive import Adopted, Outline
 from deploy.recipe.model import App, Colour, Health, Host
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 FILE = "invoke.yaml"
 SSH_PORT = 22
@@ -306,6 +306,7 @@ def _local(directory: Path, text: str, where: str) -> Path:
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _PATH = re.compile(r"(~/|/)?\.?\w[\w.+-]*(/\.?\w[\w.+-]*)*/?|/")
+_HOST_HEADER = re.compile(r"[\w.:\[\]-]+")
 _URL_PATH = re.compile(r"/[^\s\"'\\]*")
 _HOST = re.compile(
     r"(?:(?P<user>[\w.+-]+)@)?(?:\[(?P<ip6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9_][\w.-]*))(?::(?P<port>\d+))?"
@@ -375,7 +376,7 @@ def _check_names(top: TopKeys, keys: EnvKeys, name: str, where: str) -> None:
         _must_match(_NAME, keys.settings, f"{where}.settings", "a file name in templates, without a folder")
     _must_match(_PATH, keys.root, "deploy.root", "a path on the host, absolute or below the login's home")
     _must_match(_URL_PATH, keys.health.path, "deploy.health.path", "a path that begins with /")
-    _must_match(re.compile(r"[\w.:\[\]-]+"), keys.health.host, "deploy.health.host", "a host name, as users send it")
+    _must_match(_HOST_HEADER, keys.health.host, "deploy.health.host", "a host name, as users send it")
     for path, number, least in (
         ("settle", keys.settle, 0),
         ("drain", keys.drain, 0),
@@ -413,6 +414,20 @@ def _subset(every: tuple[Host, ...], wanted: str, where: str) -> tuple[Host, ...
             raise ConfigError(f"--hosts: {name} is not in {where}.hosts{_nearest(name, by_name)}")
     chosen = {by_name[name] for name in names}
     return tuple(host for host in every if host in chosen)
+
+
+def refuse_odd(project: str, hosts: Iterable[str], domain: str, health: str) -> None:
+    """Refuse what invoke.yaml could not say.
+
+    Raises:
+        ConfigError: with the key's path.
+
+    """
+    _must_match(_PROJECT, project, "deploy.project", "a compose project name: lower case letters, digits, - and _")
+    _must_match(_URL_PATH, health, "deploy.health.path", "a path that begins with /")
+    _must_match(_HOST_HEADER, domain, "deploy.health.host", "a host name, as users send it")
+    for index, host in enumerate(hosts):
+        _host(host.strip(), f"deploy.envs.prod.hosts[{index}]")
 
 
 def whole(text: str, flag: str, what: str) -> int:

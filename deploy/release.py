@@ -15,7 +15,7 @@ from deploy.recipe.model import Release
 from deploy.source import File
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from deploy.config import Setup
     from deploy.recipe.steps import Parcel
@@ -103,7 +103,7 @@ def _stacks(setup: Setup, tree: Tree, templates: Templates) -> tuple[dict[str, b
     proxy = compose.read_raw(templates.read(PROXY_FILE), f"templates/{PROXY_FILE}")["services"]["nginx"]
     derived = derive.derive(setup.adopted, setup.shape, proxy, tree.kind)
     colour, settings = compose.write(derived.colour), compose.write(derived.settings)
-    notes = (*derived.notes, *_about_confs(setup, templates))
+    notes = (*derived.notes, *_about_confs(setup, templates), *_about_data(setup, derived.settings))
     return {**dict.fromkeys(dict(app.colour_files).values(), colour), app.settings_file: settings}, notes
 
 
@@ -113,6 +113,19 @@ def _about_confs(setup: Setup, templates: Templates) -> tuple[str, ...]:
     if not templates.has(setup.nginx) or any(wanted.encode() in c for c in templates.directory(setup.nginx).values()):
         return ()
     return (f"no file in templates/{setup.nginx} names {wanted}: nginx will not find the colours there",)
+
+
+def _about_data(setup: Setup, settings: dict[str, Any]) -> Iterator[str]:
+    """On several hosts each has a settings stack of its own, and data in it that the others do not see."""
+    app = setup.app
+    kept = {key for key, _ in app.kept}
+    for name, body in settings["services"].items():
+        mounted = {str(each).partition(":")[0] for each in body.get("volumes") or () if not isinstance(each, dict)}
+        if len(app.hosts) > 1 and name != app.proxy and name not in app.singletons and mounted & kept:
+            yield (
+                f"services.{name}: it keeps data, and runs on each of {len(app.hosts)} hosts with data of its own; "
+                f"for one that all share: deploy.singletons: [{name}], a published port, its address in the env file"
+            )
 
 
 def nginx_confs(setup: Setup, templates: Templates) -> dict[str, bytes]:

@@ -194,7 +194,39 @@ def unlock(opened: Opened, reason: str = "") -> None:
     flow.take_lock_away(*opened, _said(reason, "unlock"))
 
 
-ns = Collection(deploy, rollback, plan, config, status, history, check, lock, unlock)
+@task(
+    help={
+        "project": "its name on the hosts; the compose file's, or the folder's, when left out",
+        "hosts": "user@address of each host, separated by commas",
+        "domain": "the host name that users type; the health check asks for it",
+        "health": "a path that answers 2xx or 3xx when the app is fit",
+        "service": "the service of the compose file that users reach",
+        "port": "where it listens, inside its container",
+        "yes": "ask nothing; what is there already stays",
+    },
+    auto_shortflags=False,
+    positional=[],
+)
+def init(
+    _: Context,
+    project: str = "",
+    hosts: str = "",
+    domain: str = "",
+    health: str = "",
+    service: str = "",
+    port: str = "",
+    yes: bool = False,
+) -> None:
+    """Make this folder a Greenroom project. Nothing that is there is overwritten unasked."""
+    from deploy import adopt
+    from deploy.console import Console
+
+    console = Console()
+    with _told(console):
+        adopt.init(Path.cwd(), console, adopt.Answers(project, hosts, domain, health, service, port, yes))
+
+
+ns = Collection(init, deploy, rollback, plan, config, status, history, check, lock, unlock)
 
 
 # --- around every task -----------------------------------------------------------------------------------------
@@ -211,19 +243,28 @@ def _opened(
     settle: str = "",
     skip_unreachable: bool = False,
 ) -> Iterator[Opened]:
-    """Read the configuration, offer the fleet that it names, and close what was opened.
-
-    What a story raises becomes a message and an exit code. SIGTERM, as CI sends it, counts as Ctrl-C.
-    """
+    """Read the configuration, offer the fleet that it names, and close what was opened."""
     from deploy.console import Console
-    from deploy.errors import Failed, GreenroomError, Interrupted
 
     console = Console(as_json=json, verbose=verbose)
     opened: list[Fleet] = []
+    with _told(console):
+        try:
+            setup = _setup(context, console, env, hosts, settle)
+            yield Opened(setup, lambda: _connect(setup, opened, console if skip_unreachable else None), console)
+        finally:
+            for each in opened:
+                each.close()
+
+
+@contextlib.contextmanager
+def _told(console: Console) -> Iterator[None]:
+    """Turn what is raised into a message and an exit code. SIGTERM, as CI sends it, counts as Ctrl-C."""
+    from deploy.errors import Failed, GreenroomError, Interrupted
+
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        setup = _setup(context, console, env, hosts, settle)
-        yield Opened(setup, lambda: _connect(setup, opened, console if skip_unreachable else None), console)
+        yield
     except GreenroomError as error:
         console.fail(error)
         sys.exit(error.exit_code)
@@ -236,8 +277,6 @@ def _opened(
         )
         sys.exit(Failed.exit_code)
     finally:
-        for each in opened:
-            each.close()
         signal.signal(signal.SIGTERM, before)
 
 

@@ -118,6 +118,14 @@ class Console:
         self._out.flush()
         return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
+    def ask(self, question: str, default: str) -> str:
+        """Ask a person; without one, or without a word from them, the answer is the default."""
+        if not self.fancy or not sys.stdin.isatty():
+            return default
+        self._out.write(f"{question} [{default}] ")
+        self._out.flush()
+        return sys.stdin.readline().strip() or default
+
     def _print(self, text: str) -> None:
         self._write(self._redact(text))
 

@@ -178,14 +178,35 @@ def _refuse_keys(
 _FLATTEN = "`docker compose config --no-interpolate` prints the file without it"
 
 
-def _left_out(adopted: Adopted, services: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Yield the services that are not deployed, and why."""
-    once = {
+def fronts(adopted: Adopted) -> list[str]:
+    """Return the services that seem to stand in front of the coloured one, where the switch has to be."""
+    services = adopted.services
+    return [n for n in services if n not in adopted.coloured and _stands_in_front(adopted, n, services)]
+
+
+def once(adopted: Adopted) -> dict[str, str]:
+    """Return the services that run once and end, with their commands; '' where one is not made of the app's image."""
+    services = adopted.services
+    main = services[adopted.coloured[0]]
+    return {
+        name: _words(services[name].get("command")) if _same_image(services[name], main) else ""
+        for name in _waited_for(services)
+        if name in services and name not in adopted.coloured
+    }
+
+
+def _waited_for(services: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    return {
         dependency
         for body in services.values()
         for dependency, how in _mapping(body.get("depends_on")).items()
         if isinstance(how, dict) and how.get("condition") == "service_completed_successfully"
     }
+
+
+def _left_out(adopted: Adopted, services: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Yield the services that are not deployed, and why."""
+    ends = _waited_for(services)
     for name, body in services.items():
         if name in adopted.coloured:
             continue
@@ -195,7 +216,7 @@ def _left_out(adopted: Adopted, services: Mapping[str, Mapping[str, Any]]) -> It
             yield name, f"{adopted.proxy} of Greenroom takes its place; what its configuration says is not read"
         elif body.get("profiles"):
             yield name, "it has profiles, so compose does not start it by itself either"
-        elif name in once:
+        elif name in ends:
             if not adopted.migrates:
                 command = _words(body.get("command"))
                 raise adopted.wrong(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -32,26 +33,26 @@ def target() -> testbed.Target:
 
 @pytest.fixture(scope="module")
 def project(target: testbed.Target, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The example as it lies, with what a person would write beside it."""
+    """The example as it lies, and what `greenroom init` writes beside it."""
     return adopt("counter", tmp_path_factory.mktemp("adopt"), target)
 
 
 def adopt(name: str, folder: Path, target: testbed.Target) -> Project:
-    shutil.copytree(ROOT / "examples" / name, folder, dirs_exist_ok=True)
-    project = Project(folder, (target,))
-    keys = {
-        "project": name,
-        "stack": {"file": "compose.yaml", "coloured": ["web"]},
-        "health": {"path": "/healthz"},
-        "settle": 1,
-        "ssh": {"identity": str(state.KEY), "known_hosts": str(state.KNOWN_HOSTS), "config": "/dev/null"},
-        "envs": {"prod": {"hosts": [f"deploy@{target.address}"]}},
-    }
-    (folder / "invoke.yaml").write_text(json.dumps({"deploy": keys}))
-    (folder / "tasks.py").write_text("from deploy.tasks import ns\n")
-    (folder / ".gitignore").write_text(".env.*\n__pycache__/\n")
-    (folder / ".env.prod").write_text("")
+    """Lay an example out in a folder of its name, and have `greenroom init` make a project of it."""
+    shutil.copytree(ROOT / "examples" / name, folder / name)
+    project = Project(folder / name, (target,))
     project.git("init", "--quiet", "--initial-branch=main")
+    greenroom = "from deploy.tasks import main; main()"
+    words = [sys.executable, "-c", greenroom, "init", f"--hosts=deploy@{target.address}", "--yes"]
+    done = subprocess.run(
+        words, cwd=project.folder, env=project.environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "to be mended" not in done.stdout
+    shutil.copy(project.folder / ".env.example", project.folder / ".env.prod")
+    project.edit("invoke.yaml", "settle: 30", "settle: 1")
+    with (project.folder / "invoke.yaml").open("a") as file:  # what only these hosts need
+        file.write(f"  ssh: {{identity: {state.KEY}, known_hosts: {state.KNOWN_HOSTS}, config: /dev/null}}\n")
     commit(project)
     return project
 

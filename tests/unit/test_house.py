@@ -12,7 +12,7 @@ FILES = sorted(HOUSE.rglob("*.py"))
 
 FLOORS = [
     {"tasks"},
-    {"flow"},
+    {"flow", "adopt"},
     {"run"},
     {"release", "lock"},
     {"source", "fleet", "machine"},
