@@ -149,7 +149,14 @@ def test_a_project_is_not_made_twice(folder: Path) -> None:
 
 def test_a_flag_that_cannot_be_is_refused_before_anything_is_written(folder: Path) -> None:
     compose(folder)
-    for flags in ({"project": "My Shop"}, {"hosts": "a b"}, {"domain": "x y"}, {"health": "up"}, {"service": "api"}):
+    wrong: list[dict[str, Any]] = [
+        {"project": "My Shop"},
+        {"hosts": "a b"},
+        {"domain": "x y"},
+        {"health": "up"},
+        {"service": "api"},
+    ]
+    for flags in wrong:
         with pytest.raises(ConfigError):
             init(folder, **flags)
     assert sorted(path.name for path in folder.iterdir()) == ["Dockerfile", "compose.yaml"]
