@@ -11,7 +11,7 @@ from deploy.apply import ask
 from deploy.console.events import Event
 from deploy.errors import Failed, GreenroomError, HostFailures, Refused, Unfit
 from deploy.recipe import facts as questions
-from deploy.recipe import nginx
+from deploy.recipe import data, nginx
 from deploy.recipe import plan as plans
 from deploy.recipe.steps import Phase
 from deploy.run import Batching, Terms, engaged, no_parcels, observe
@@ -168,7 +168,7 @@ def check(setup: Setup, connect: Connect, console: Console) -> None:
             variables = questions.variables(app, compose=facts.compose)
             machine = next(m for m in fleet.machines if m.host == host)
             answers = ask(machine, variables, questions.examine(*_ports(setup)))
-            found = plans.shortcomings(answers)
+            found = [*plans.shortcomings(answers), *data.refusals(facts)]
             versions = {a.key: a.values[0] for a in answers if a.values}
             console.say(
                 f"{host}: docker {facts.docker}, {facts.compose} {versions.get('compose_version', '?')}, "

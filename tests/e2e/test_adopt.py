@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -146,3 +149,69 @@ def test_what_config_prints_is_what_the_host_has(project: Project, target: testb
     for name, text in printed.items():
         assert testbed.shell(target, f"cat {live}/{name}", user="deploy") == text.strip()
     assert set(printed) == {"colour.yml", "setting_prod.yml"}
+
+
+# --- web sockets: a FastAPI app --------------------------------------------------------------------------------
+
+
+class Socket:
+    """A web socket as a browser opens one (RFC 6455): short texts, one frame each."""
+
+    def __init__(self, address: str, path: str) -> None:
+        self._link = socket.create_connection((address, 80), timeout=10)
+        key = base64.b64encode(os.urandom(16)).decode()
+        self._link.sendall(
+            f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        self._from = self._link.makefile("rb")
+        assert b" 101 " in self._from.readline()
+        while self._from.readline().strip():
+            pass
+
+    def say(self, text: str) -> str:
+        """Send a text and return its answer; '' when the other side has closed."""
+        mask, word = os.urandom(4), text.encode()
+        masked = bytes(letter ^ mask[n % 4] for n, letter in enumerate(word))
+        try:
+            self._link.sendall(bytes([0x81, 0x80 | len(word)]) + mask + masked)
+            head = self._from.read(2)
+            return self._from.read(head[1]).decode() if head[:1] == b"\x81" else ""
+        except OSError:
+            return ""
+
+
+@pytest.fixture(scope="module")
+def chat(target: testbed.Target, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    testbed.reset([target])
+    project = adopt("chat", tmp_path_factory.mktemp("adopt"), target)
+    project.edit("invoke.yaml", "settle: 1", "settle: 1\n  drain: 5")
+    commit(project)
+    said = project.inv("deploy")
+    assert said.code == 0, said.text
+    return project
+
+
+def test_a_web_socket_stays_where_it_is_while_the_others_are_sent_on(chat: Project, target: testbed.Target) -> None:
+    before = get(target)[1]
+    link = Socket(target.address, "/chat")
+    heard: list[tuple[str, str]] = []
+
+    def talk() -> None:
+        """Talk until the socket ends; who answers a new visitor at the same moment is written down."""
+        while answer := link.say("hi"):
+            heard.append((answer, get(target)[1]))
+            time.sleep(0.1)
+
+    talking = threading.Thread(target=talk)
+    talking.start()
+    chat.edit("app.py", 'GREETING = "hello"', 'GREETING = "welcome"')
+    commit(chat)
+    said = chat.inv("deploy", "--verbose")
+    talking.join(30)
+    assert said.code == 0, said.text
+    after = get(target)[1]
+    assert {answer for answer, _ in heard} == {f"{before}: hi"}
+    assert {release for _, release in heard} == {before, after}  # the flip was under this socket, not through it
+    assert "1 connections to blue were still open after 5 s, and are cut" in said.out
+    assert Socket(target.address, "/chat").say("hi") == f"{after}: hi"
