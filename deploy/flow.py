@@ -10,8 +10,8 @@ from deploy import clock, lock, release, source
 from deploy.apply import ask
 from deploy.console.events import Event
 from deploy.errors import Failed, GreenroomError, HostFailures, Interrupted, Refused, Unfit
+from deploy.recipe import data, image, nginx
 from deploy.recipe import facts as questions
-from deploy.recipe import image, nginx
 from deploy.recipe import plan as plans
 from deploy.recipe.steps import Phase
 from deploy.run import Batching, Terms, engaged, no_parcels, observe
@@ -95,6 +95,10 @@ def rollback(setup: Setup, connect: Connect, console: Console, to: str = "", opt
 def plan(setup: Setup, connect: Connect, console: Console, options: Options) -> None:
     """Print what deploy would do on each host, and why. Nothing is written, nothing is locked."""
     tree, made = _release(setup, console, options)
+    if setup.adopted:
+        _show(setup, made, console)
+        for note in made.notes:
+            console.say(f"{setup.adopted.file}: {note}")
     fleet = connect()
     seen = observe(setup.app, fleet, made.release.manifest)
     made = release.replacing(made, plans.newest_live(setup.app, seen.values()))
@@ -114,6 +118,13 @@ def plan(setup: Setup, connect: Connect, console: Console, options: Options) -> 
             ("host", "phase", "step", "because"),
             [(str(host), phase, step.title, step.because) for phase, step in steps],
         )
+
+
+def config(setup: Setup, console: Console, options: Options) -> None:
+    """Print the compose files that hosts would get. No host is asked."""
+    templates = Templates(setup.templates)
+    made = release.make(setup, _tree(setup, templates, options), templates)
+    _show(setup, made, console)
 
 
 def status(setup: Setup, connect: Connect, console: Console) -> None:
@@ -149,7 +160,7 @@ def check(setup: Setup, connect: Connect, console: Console) -> None:
     """
     app = setup.app
     templates = Templates(setup.templates)
-    tree = source.read(setup.source, dirty=True, templates=templates, secret=setup.dotenv_paths)
+    tree = _tree(setup, templates, Options(dirty=True))
     release.make(setup, tree, templates)
     console.say(f"configuration: {len(app.hosts)} hosts, source {setup.source}, {len(tree.leaves)} files")
     fleet = connect()
@@ -160,8 +171,8 @@ def check(setup: Setup, connect: Connect, console: Console) -> None:
         if not found:
             variables = questions.variables(app, compose=facts.compose)
             machine = next(m for m in fleet.machines if m.host == host)
-            answers = ask(machine, variables, questions.examine(*_ports(setup.env)))
-            found = plans.shortcomings(answers)
+            answers = ask(machine, variables, questions.examine(*_ports(setup)))
+            found = [*plans.shortcomings(answers), *data.refusals(facts)]
             versions = {a.key: a.values[0] for a in answers if a.values}
             console.say(
                 f"{host}: docker {facts.docker}, {facts.compose} {versions.get('compose_version', '?')}, "
@@ -212,21 +223,42 @@ def _reached(setup: Setup, fleet: Fleet) -> str:
 # --- their parts -----------------------------------------------------------------------------------------------
 
 
-def _ports(env: Mapping[str, str]) -> list[str]:
-    """Return the ports that the templates' nginx publishes."""
-    return [env.get(name) or str(default) for name, default in nginx.PORTS.items()]
+def _ports(setup: Setup) -> list[str]:
+    """Return the ports that nginx publishes; one that only compose knows is left out."""
+    own = {"HTTP_PORT": setup.shape.published} if setup.shape else {}
+    defaults = {name: str(default) for name, default in nginx.PORTS.items() if not setup.shape} | own
+    stated = [(setup.env.get(name) or default).rpartition(":")[2] for name, default in defaults.items()]
+    return [port for port in stated if port.isdecimal()]
 
 
 def _release(setup: Setup, console: Console, options: Options) -> tuple[source.Tree, release.Made]:
     templates = Templates(setup.templates)
-    tree = source.read(
-        setup.source, ref=options.ref, dirty=options.dirty, templates=templates, secret=setup.dotenv_paths
-    )
+    tree = _tree(setup, templates, options)
     made = release.make(setup, tree, templates)
     console.emit(Event("note", text=f"release {made.release.id}: {tree.origin}"))
     if tree.left_out:
         console.emit(Event("note", text=tree.left_out))
     return tree, made
+
+
+def _tree(setup: Setup, templates: Templates, options: Options) -> source.Tree:
+    """Read the source. One with a compose file of its own has a Dockerfile, too: nothing is put beside it."""
+    return source.read(
+        setup.source,
+        ref=options.ref,
+        dirty=options.dirty,
+        templates=templates,
+        secret=setup.dotenv_paths,
+        defaults=() if setup.adopted else source.CONTEXT_DEFAULTS,
+    )
+
+
+def _show(setup: Setup, made: release.Made, console: Console) -> None:
+    """Print the compose files that hosts get, each with the compose projects that it makes."""
+    app = setup.app
+    for name, text in made.compose_files.items():
+        stacks = [app.stack(colour) for colour, file in app.colour_files if file == name]
+        console.file(name, ", ".join(stacks or [app.settings_stack]), text)
 
 
 def consent(planned: Plans, console: Console, *, yes: bool) -> None:

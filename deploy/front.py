@@ -99,19 +99,29 @@ def _opened(
     settle: str = "",
     skip_unreachable: bool = False,
 ) -> Iterator[Opened]:
-    """Read the configuration, offer the fleet that it names, and close what was opened.
-
-    What a story raises becomes a message and an exit code. SIGTERM, as CI sends it, counts as Ctrl-C.
-    """
+    """Read the configuration, offer the fleet that it names, and close what was opened."""
     from deploy.console import Console
-    from deploy.errors import Failed, GreenroomError, Interrupted
 
     console = Console(as_json=json, verbose=verbose)
     opened: list[Fleet] = []
+    with told(console):
+        try:
+            setup = _setup(context, console, env, hosts, settle)
+            yield Opened(setup, lambda of=setup: _connect(of, opened, console if skip_unreachable else None), console)
+        finally:
+            with contextlib.suppress(KeyboardInterrupt):  # it has ended, and how is known
+                for each in opened:
+                    each.close()
+
+
+@contextlib.contextmanager
+def told(console: Console) -> Iterator[None]:
+    """Turn what is raised into a message and an exit code. SIGTERM, as CI sends it, counts as Ctrl-C."""
+    from deploy.errors import Failed, GreenroomError, Interrupted
+
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        setup = _setup(context, console, env, hosts, settle)
-        yield Opened(setup, lambda of=setup: _connect(of, opened, console if skip_unreachable else None), console)
+        yield
     except GreenroomError as error:
         console.fail(error)
         sys.exit(error.exit_code)
@@ -125,9 +135,6 @@ def _opened(
         )
         sys.exit(Failed.exit_code)
     finally:
-        with contextlib.suppress(KeyboardInterrupt):  # it has ended, and how is known
-            for each in opened:
-                each.close()
         signal.signal(signal.SIGTERM, before)
 
 

@@ -37,7 +37,7 @@ def observe(app: App, fleet: Fleet, manifest: str, *more: shell.Command, run: st
     return {
         host: questions.read(answers)
         for host, answers in fleet.each(
-            lambda m: ask(m, variables, *more, questions.observe(manifest), run=run)
+            lambda m: ask(m, variables, *more, *questions.volumes(app), questions.observe(manifest), run=run)
         ).items()
     }
 

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 
 from invoke.collection import Collection
 from invoke.program import Program
+from invoke.tasks import task
 
 from deploy import __version__, operating
-from deploy.front import BATCHES, SKIP, WAIT, Opened, batching, patience, remember, said, verb, whole
+from deploy.front import BATCHES, SKIP, WAIT, Opened, batching, patience, remember, said, told, verb, whole
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from invoke.context import Context
 
 SOURCE = {
     "ref": "the git commit, branch or tag to deploy; HEAD when left out",
@@ -82,6 +85,14 @@ def plan(opened: Opened, ref: str = "", dirty: bool = False, force: bool = False
     flow.plan(*opened, flow.Options(ref, dirty, force))
 
 
+@verb(**SOURCE)
+def config(opened: Opened, ref: str = "", dirty: bool = False) -> None:
+    """Print the compose files that every host would get, derived or not. No host is asked."""
+    from deploy import flow
+
+    flow.config(opened.setup, opened.console, flow.Options(ref, dirty))
+
+
 @verb(**SKIP)
 def status(opened: Opened) -> None:
     """Show what is live on each host: colour, release, since when, health, containers, settings stack."""
@@ -132,7 +143,39 @@ def unlock(opened: Opened, reason: str = "") -> None:
     flow.take_lock_away(*opened, said(reason, "unlock"))
 
 
-ns = Collection(deploy, rollback, plan, status, history, report, check, lock, unlock, *operating.TASKS)
+@task(
+    help={
+        "project": "its name on the hosts; the compose file's, or the folder's, when left out",
+        "hosts": "user@address of each host, separated by commas",
+        "domain": "the host name that users type; the health check asks for it",
+        "health": "a path that answers 2xx or 3xx when the app is fit",
+        "service": "the service of the compose file that users reach",
+        "port": "where it listens, inside its container",
+        "yes": "ask nothing; what is there already stays",
+    },
+    auto_shortflags=False,
+    positional=[],
+)
+def init(
+    _: Context,
+    project: str = "",
+    hosts: str = "",
+    domain: str = "",
+    health: str = "",
+    service: str = "",
+    port: str = "",
+    yes: bool = False,
+) -> None:
+    """Make this folder a Greenroom project. Nothing that is there is overwritten unasked."""
+    from deploy import adopt
+    from deploy.console import Console
+
+    console = Console()
+    with told(console):
+        adopt.init(Path.cwd(), console, adopt.Answers(project, hosts, domain, health, service, port, yes))
+
+
+ns = Collection(init, deploy, rollback, plan, config, status, history, report, check, lock, unlock, *operating.TASKS)
 
 
 def _explain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

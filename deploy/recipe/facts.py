@@ -38,6 +38,11 @@ def observe(manifest: str) -> Command:
     return shell.command("observe", manifest)
 
 
+def volumes(app: App) -> tuple[Command, ...]:
+    """Ask for what an adopted compose file keeps, if it keeps anything."""
+    return (shell.command("look_at_volumes", *(word for pair in app.kept for word in pair)),) if app.kept else ()
+
+
 def probe() -> Command:
     return shell.command("probe")
 
@@ -96,6 +101,9 @@ def read(answers: Iterable[Answer]) -> Facts:
         lacks=tuple(values[0] for values in known.get("lacks", ())),
         trouble=one("no_docker"),
         locked=one("locked"),
+        volumes=frozenset(name for (name,) in known.get("volume", ())),
+        volume_users=tuple((name, container, project) for name, container, project in known.get("volume_user", ())),
+        volume_likes=tuple((key, name) for key, name in known.get("volume_like", ())),
         colour_health=tuple((Colour(colour), state) for colour, state in known.get("health", ())),
     )
 
@@ -103,6 +111,7 @@ def read(answers: Iterable[Answer]) -> Facts:
 _KEYS = {
     "base", "docker", "no_docker", "compose", "container", "image", "switch", "proxy_runs", "conf", "nginx_dir",
     "release", "source_same", "file", "disk_free", "lacks", "health", "locked", "architecture",
+    "volume", "volume_user", "volume_like",
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from deploy.recipe import docker, files, image, nginx
+from deploy.recipe import data, docker, files, image, nginx
 from deploy.recipe.facts import variables
 from deploy.recipe.model import Colour
 from deploy.recipe.steps import Phase, Plan
@@ -49,7 +49,7 @@ def plan_deploy(
     missing, changed = infrastructure(app, host, facts, release)
     left, misplaced = strays(app, host, facts, release)
     return Plan(
-        note=describe(app, facts),
+        note="; ".join([describe(app, facts), *data.goes_on(app, facts)]),
         live=live_release(app, facts),
         steps=_flow_of_colours(app, host, facts, release, verb)
         | {
@@ -60,6 +60,7 @@ def plan_deploy(
                 docker.ensure_volumes(app),
                 docker.validate(app, idle),
                 *image.prepare(app, idle, host, builders),
+                *docker.build_others(app, idle),
                 *_configure(facts, release),
                 *_ensure_settings(missing, changed),
             ),
@@ -73,8 +74,9 @@ def plan_deploy(
         asks=(
             *(f"{name} of {app.settings_stack} will be recreated: its definition changed" for name in changed),
             *(f"{name} of {app.settings_stack} will be removed: {app.settings_file} has it no more" for name in left),
+            *data.asks(app, facts),
         ),
-        refusals=(*fitness(app, facts), *taken(facts, release), *misplaced),
+        refusals=(*fitness(app, facts), *taken(facts, release), *misplaced, *data.refusals(facts)),
         variables=variables(app, release_id=release.id, compose=facts.compose),
     )
 
@@ -135,6 +137,7 @@ def _flow_of_colours(app: App, host: Host, facts: Facts, release: Release, verb:
             *((docker.settings_down(left),) if left else ()),
             *((nginx.drain(app, live), docker.stop(live, "nobody is sent to it any more")) if live else ()),
             files.record(verb, release, live_release(app, facts), "done"),
+            *((docker.forget_others(old_releases),) if old_releases and any(app.images) else ()),
             *((files.forget(old_releases, f"the last {app.keep} are kept"),) if old_releases else ()),
             *((files.forget_confs(old_confs),) if old_confs else ()),
         ),
