@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from deploy import clock, lock, release, source
+from deploy import clock, lock, papers, release, source
 from deploy.apply import ask
 from deploy.console.events import Event
-from deploy.errors import Failed, GreenroomError, HostFailures, Refused, Unfit
+from deploy.errors import ConfigError, Failed, GreenroomError, HostFailures, Refused, Unfit
 from deploy.recipe import facts as questions
-from deploy.recipe import nginx
 from deploy.recipe import plan as plans
+from deploy.recipe import preflight
 from deploy.recipe.steps import Phase
 from deploy.run import Batching, Terms, engaged, no_parcels, observe
 from deploy.source import Templates
@@ -136,41 +136,6 @@ def history(setup: Setup, connect: Connect, console: Console, lines: int) -> Non
     console.table(("when", "host", "who", "what", "release", "from", "outcome"), [_history_row(*row) for row in rows])
 
 
-def check(setup: Setup, connect: Connect, console: Console) -> None:
-    """Say what would stop or spoil a deploy.
-
-    Raises:
-        Unfit: something would stop one.
-
-    """
-    app = setup.app
-    templates = Templates(setup.templates)
-    tree = source.read(setup.source, dirty=True, templates=templates, secret=setup.dotenv_paths)
-    release.make(setup, tree, templates)
-    console.say(f"configuration: {len(app.hosts)} hosts, source {setup.source}, {len(tree.leaves)} files")
-    fleet = connect()
-    seen = observe(app, fleet, "")
-    reasons: dict[str, GreenroomError] = {}
-    for host, facts in seen.items():
-        found = [*plans.fitness(app, facts), *([lock.describe(facts.locked)] if facts.locked else [])]
-        if not found:
-            variables = questions.variables(app, compose=facts.compose)
-            machine = next(m for m in fleet.machines if m.host == host)
-            answers = ask(machine, variables, questions.examine(*_ports(setup.env)))
-            found = plans.shortcomings(answers)
-            versions = {a.key: a.values[0] for a in answers if a.values}
-            console.say(
-                f"{host}: docker {facts.docker}, {facts.compose} {versions.get('compose_version', '?')}, "
-                f"nginx {versions.get('nginx_version', 'not running')}, {facts.disk_free >> 30} GiB free, "
-                f"{plans.describe(app, facts)}"
-            )
-        if found:
-            reasons[str(host)] = Unfit("; ".join(found))
-    if reasons:
-        raise HostFailures(reasons)
-    console.say("nothing would stop a deploy")
-
-
 def put_lock(setup: Setup, connect: Connect, console: Console, reason: str) -> None:
     """Keep every run off the hosts until `take_lock_away`."""
     who = release.who()
@@ -201,17 +166,16 @@ def _everywhere(run: Run, fleet: Fleet, steps: Plan) -> None:
 # --- their parts -----------------------------------------------------------------------------------------------
 
 
-def _ports(env: Mapping[str, str]) -> list[str]:
-    """Return the ports that the templates' nginx publishes."""
-    return [env.get(name) or str(default) for name, default in nginx.PORTS.items()]
-
-
 def _release(setup: Setup, console: Console, options: Options) -> tuple[source.Tree, release.Made]:
     templates = Templates(setup.templates)
     tree = source.read(
         setup.source, ref=options.ref, dirty=options.dirty, templates=templates, secret=setup.dotenv_paths
     )
     made = release.make(setup, tree, templates)
+    for clash in preflight.collisions(papers.of(setup, tree, made)):
+        raise ConfigError(
+            f"templates/{clash.where}: {clash.what}", mend=f"{clash.mend}; `inv check` tells all there is"
+        )
     console.emit(Event("note", text=f"release {made.release.id}: {tree.origin}"))
     if tree.left_out:
         console.emit(Event("note", text=tree.left_out))

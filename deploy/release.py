@@ -67,9 +67,9 @@ def make(setup: Setup, tree: Tree, templates: Templates) -> Made:
     app = setup.app
     stacks = {name: templates.read(name) for name in {*dict(app.colour_files).values(), app.settings_file}}
     confs = templates.directory(setup.nginx)
-    settings = _compose(stacks[app.settings_file], app.settings_file)
+    settings = compose(stacks[app.settings_file], app.settings_file)
     definitions = files.definitions(settings, setup.env, setup.dotenv)
-    _check_services(setup, definitions, {name: _compose(stacks[name], name) for _, name in app.colour_files})
+    _check_services(setup, definitions, {name: compose(stacks[name], name) for _, name in app.colour_files})
     conf = files.digest(*(part for name, content in sorted(confs.items()) for part in (name.encode(), content)))[:16]
     manifest = files.manifest_digest(tree.stamps)
     release = Release(
@@ -124,7 +124,13 @@ def _ident(tree: Tree) -> str:
     return "-".join(part for part in parts if part)
 
 
-def _compose(content: bytes, name: str) -> dict[str, Any]:
+def compose(content: bytes, name: str) -> dict[str, Any]:
+    """Read a compose file.
+
+    Raises:
+        ConfigError: it is no YAML, or no compose file.
+
+    """
     try:
         data: Any = yaml.load(content, Loader=_Loader)  # noqa: S506  # safe: see there
         json.dumps(data, default=str)  # an alias may lead to itself
@@ -148,12 +154,6 @@ def _check_services(setup: Setup, definitions: dict[str, str], colours: dict[str
             _must_be_in(definitions, name, key, app.settings_file)
     for file, data in colours.items():
         _must_be_in(data["services"], app.service, "service", file)
-        for name, service in data["services"].items():
-            if isinstance(service, dict) and "container_name" in service:
-                raise ConfigError(
-                    f"templates/{file}: {name} has a container_name, so blue and green cannot both exist",
-                    mend="remove that line: compose finds names by itself",
-                )
 
 
 def _must_be_in(services: Iterable[str], name: str, key: str, file: str) -> None:

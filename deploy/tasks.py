@@ -188,13 +188,24 @@ def history(
         flow.history(setup, connect, console, _whole(lines, "--lines", "a number of lines"))
 
 
-@verb()
-def check(context: Context, env: str = "", hosts: str = "", json: bool = False, verbose: bool = False) -> None:
-    """Say what would stop or spoil a deploy: configuration, ssh, docker, compose, disk, nginx, ports."""
-    from deploy import flow
+@verb(**{"files-only": "only the files of a release: no host is asked, as in CI"})
+def check(
+    context: Context,
+    env: str = "",
+    hosts: str = "",
+    files_only: bool = False,
+    json: bool = False,
+    verbose: bool = False,
+) -> None:
+    """Name each reason why a deploy would stop, or lose requests or data: where it stands, and the mend.
+
+    Nothing is written. Exit codes: 0 nothing of the kind, 1 a deploy would go through and lose something, 2 something
+    would stop it. What is only worth knowing changes no exit code.
+    """
+    from deploy import check as story
 
     with _opened(context, env, hosts, as_json=json, verbose=verbose) as (setup, console, connect):
-        flow.check(setup, connect, console)
+        story.check(setup, connect, console, files_only=files_only)
 
 
 @verb(reason="why; whoever wants to deploy is told")

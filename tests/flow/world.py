@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import IO, TYPE_CHECKING, Any
 
+from deploy import clock
 from deploy.errors import LinkLost, Unreachable
 from deploy.recipe import files, shell
 from deploy.recipe.shell import Answer, Begin, End, Finished, Line
@@ -52,8 +53,8 @@ class Box:
     """One host.
 
     `sick` holds images that never become healthy here, `refuse` words that fail here and how often; for so many
-    attempts at a connection it is `away`. A cut link is its reboot if it
-    `reboots`; while its `engine_starts`, the fence cannot look at what docker runs.
+    attempts at a connection it is `away`. A cut link is its reboot if it `reboots`; while its `engine_starts`, the
+    fence cannot look at what docker runs. Its clock is `clock_ahead` seconds ahead.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Box:
     dies_in_settle: set[str] = field(default_factory=set)
     refuse: dict[str, int] = field(default_factory=dict)
     lacks: tuple[str, ...] = ()
+    clock_ahead: int = 0
     was_served: bool = False
     received: list[str] = field(default_factory=list)
 
@@ -346,6 +348,7 @@ class _Words:
                 self.answer("health", colour, "healthy" if c.healthy else "sick")
 
     def do_examine(self, *_ports: str) -> None:
+        self.answer("clock", int(clock.utc_now().timestamp()) + self.box.clock_ahead)
         self.answer("compose_version", "2.26.1")
         if self.nginx_runs():
             self.answer("nginx_version", "1.30.6")

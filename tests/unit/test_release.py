@@ -214,7 +214,6 @@ def test_a_parcel_holds_the_conf_only_where_a_host_does_not_use_it_yet(folder: P
         ("colour.yml", "", r"expected a compose file"),
         ("colour.yml", "a: !!python/object/apply:os.getcwd []\n", r"is no YAML"),
         ("colour.yml", "services: {app: {}}\n", r"service: templates/colour.yml has no service web; it has: app"),
-        ("colour.yml", "services: {web: {container_name: x}}\n", r"web has a container_name, so blue and green"),
         ("setting_prod.yml", "services: {redis: {}, celery: {}}\n", r"proxy: .* no service nginx; it has: celery"),
         ("setting_prod.yml", "services: {nginx: {}}\n", r"deploy.workers: .* has no service celery"),
     ],
