@@ -7,7 +7,7 @@ import difflib
 import ipaddress
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -152,6 +152,26 @@ def load(data: Mapping[str, Any], directory: Path, env: str = "", hosts: str = "
     if settle:
         keys.settle = whole(settle, "--settle", "seconds")
     return _setup(top, keys, name, directory, hosts)
+
+
+def entered_by(setup: Setup, login: str) -> Setup:
+    """Return the same env, its hosts entered by another login, which goes through sudo unless it is root.
+
+    Raises:
+        ConfigError: that is no name of a login.
+
+    """
+    _must_match(re.compile(r"[\w.+-]+"), login, "--login", "the name of a login")
+
+    def entered(hosts: tuple[Host, ...]) -> tuple[Host, ...]:
+        return tuple(replace(host, user=login) for host in hosts)
+
+    return replace(
+        setup,
+        app=replace(setup.app, hosts=entered(setup.app.hosts)),
+        hosts=entered(setup.hosts),
+        ssh=msgspec.structs.replace(setup.ssh, sudo=login != "root"),
+    )
 
 
 def _path_in_env(path: str, name: str, own: Mapping[str, Any]) -> str:

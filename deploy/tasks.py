@@ -230,7 +230,32 @@ def unlock(
         flow.take_lock_away(setup, connect, console, _said(reason, "unlock"))
 
 
-ns = Collection(deploy, rollback, plan, status, history, check, lock, unlock)
+@verb(
+    login="who logs in to do it: root, or a login that may sudo without a password",
+    **{"docker-packages": "docker's own packages, also where the distribution has some"},
+    yes="agree to what it says it will do",
+)
+def setup(
+    context: Context,
+    env: str = "",
+    hosts: str = "",
+    login: str = "root",
+    docker_packages: bool = False,
+    yes: bool = False,
+    json: bool = False,
+    verbose: bool = False,
+) -> None:
+    """Make bare hosts (Debian, Ubuntu, RHEL and their kin) ready: docker, compose, the deploy user, its directory.
+
+    It says first what it will do, and asks. A host that is ready is left alone; firewalls are only talked about.
+    """
+    from deploy import setup as story
+
+    with _opened(context, env, hosts, login=login, as_json=json, verbose=verbose) as (configured, console, connect):
+        story.setup(configured, connect, console, story.Options(login, docker_packages, yes))
+
+
+ns = Collection(deploy, rollback, plan, status, history, check, lock, unlock, setup)
 
 
 # --- around every task -----------------------------------------------------------------------------------------
@@ -244,6 +269,7 @@ def _opened(
     *,
     settle: str = "",
     skip: bool = False,
+    login: str = "",
     as_json: bool = False,
     verbose: bool = False,
 ) -> Iterator[tuple[Setup, Console, Callable[[], Fleet]]]:
@@ -251,6 +277,7 @@ def _opened(
 
     What a story raises becomes a message and an exit code. SIGTERM, as CI sends it, counts as Ctrl-C.
     """
+    from deploy import config
     from deploy.console import Console
     from deploy.errors import Failed, GreenroomError, Interrupted
 
@@ -259,7 +286,8 @@ def _opened(
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         setup = _setup(context, console, env, hosts, settle)
-        yield setup, console, lambda: _connect(setup, opened, console if skip else None)
+        reached = config.entered_by(setup, login) if login else setup
+        yield setup, console, lambda: _connect(reached, opened, console if skip else None)
     except GreenroomError as error:
         console.fail(error)
         sys.exit(error.exit_code)

@@ -99,7 +99,8 @@ class SshMachine:
         raise LinkLost("\n".join(heard) or "it ended before it answered")
 
     def _exec(self, script: Script, token: str, parcel: IO[bytes] | None) -> paramiko.Channel:
-        line, text = shell.wrap(script.render(host.library(), token), sudo=self._sudo)
+        library = host.library(command.words[0] for command in script.commands)
+        line, text = shell.wrap(script.render(library, token), sudo=self._sudo)
         try:
             channel = self._transport.open_session(timeout=script.deadline)
             channel.exec_command(line)

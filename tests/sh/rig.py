@@ -257,11 +257,12 @@ exit 64""",
     def run(self, *commands: Command, payload: bytes = b"", run: str = "", **variables: str) -> Outcome:
         """Run a script to its end, in the app's directory, as the engine would have it after the fence."""
         script = self.script(*commands, run=run, holds=not run, **variables)
-        return self.run_text(script.render(library(), TOKEN), payload)
+        return self.run_text(script.render(library_of(script), TOKEN), payload)
 
     def look(self, *commands: Command, **variables: str) -> Outcome:
         """Run a script that only looks, from the login's home."""
-        return self.run_text(self.script(*commands, run="", holds=False, **variables).render(library(), TOKEN))
+        script = self.script(*commands, run="", holds=False, **variables)
+        return self.run_text(script.render(library_of(script), TOKEN))
 
     def run_text(self, text: str, payload: bytes = b"") -> Outcome:
         """Run a script's text."""
@@ -405,6 +406,11 @@ def _real(name: str) -> str:
     found = shutil.which(name, path="/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
     assert found, f"this machine has no {name}"
     return found
+
+
+def library_of(script: Script) -> str:
+    """Return the library that travels with a script."""
+    return library(command.words[0] for command in script.commands)
 
 
 def functions() -> set[str]:

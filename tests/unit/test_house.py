@@ -12,7 +12,7 @@ FILES = sorted(HOUSE.rglob("*.py"))
 
 FLOORS = [
     {"tasks"},
-    {"flow", "check"},
+    {"flow", "check", "setup"},
     {"run", "papers"},
     {"release", "lock"},
     {"source", "fleet", "machine"},
@@ -25,7 +25,7 @@ FLOORS = [
     {"apply"},
     {"console", "console.live", "console.redact", "console.events", "host"},
     {"clock"},
-    {"recipe.hosts"},
+    {"recipe.hosts", "recipe.setup"},
     {"recipe.plan", "recipe.preflight"},
     {
         "recipe.docker",
