@@ -111,9 +111,9 @@ def _tell(console: Console, findings: Iterable[Finding]) -> list[Finding]:
 def _conclude(console: Console, found: Iterable[Finding]) -> None:
     count = Counter(each.weight for each in found)
     stops, loses = count[Weight.STOPS], count[Weight.LOSES]
-    lost = f"{loses} would lose requests or data" if loses else ""
+    lost = f"{loses} would lose requests or data"
     if stops:
-        raise Unfit("; ".join(filter(None, (f"{stops} would stop a deploy", lost))))
+        raise Unfit("; ".join([f"findings: {stops} would stop a deploy", *([lost] if loses else [])]))
     if loses:
-        raise Unsafe(f"nothing would stop a deploy; {lost}")
+        raise Unsafe(f"findings: none would stop a deploy; {lost}")
     console.say("nothing would stop a deploy, and nothing would be lost by one")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-import testbed
-from testbed import hosts, images, state
+from testbed import engine, hosts, images
 from testbed.model import KINDS, Target
 from testbed.project import Project
 
@@ -43,7 +41,8 @@ def docker(*words: str, given: bytes = b"") -> str:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    testbed.up(1)  # an engine, and the image that the bare host is made from
+    engine.ensure()
+    images.Shelf().ensure(KINDS["trixie"])
     folder = tmp_path_factory.mktemp("image")
     (folder / "Dockerfile").write_text(DOCKERFILE)
     (folder / "engine.sh").write_bytes((images._RECIPES / "host" / "engine.sh").read_bytes())
@@ -63,13 +62,16 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 def _project(folder: Path) -> Project:
     host_key = inside("cat /etc/ssh/ssh_host_ed25519_key.pub")
-    keys = f'# a comment\ncommand="true" {host_key}\n{state.KEY.with_suffix(".pub").read_text()}'
+    key = folder / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "ann", "-f", str(key)], check=True)
+    keys = f'# a comment\ncommand="true" {host_key}\n{key.with_suffix(".pub").read_text()}'
     inside("mkdir -p -m 0700 /root/.ssh && cat >/root/.ssh/authorized_keys", given=keys.encode())
-    project = Project.create(folder / "app", [BARE], {"root": "/srv/apps"})
     known = folder / "known_hosts"
     known.write_text(f"{BARE.address} {host_key}\n")
-    written = json.loads((project.folder / "invoke.yaml").read_text())["deploy"]
-    project.configure({"root": "/srv/apps", "ssh": {**written["ssh"], "known_hosts": str(known)}})
+    project = Project.create(folder / "app", [BARE])
+    project.configure(
+        {"root": "/srv/apps", "ssh": {"identity": str(key), "known_hosts": str(known), "config": "/dev/null"}}
+    )
     return project
 
 

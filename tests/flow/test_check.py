@@ -48,7 +48,7 @@ def test_what_would_stop_a_deploy_is_told_from_what_would_be_lost_by_one(operato
     web1, web2 = operator.world.boxes.values()
     web1.clock_ahead, web2.lacks = 3600, ("tar",)
     colour(operator, "container_name: web")
-    with pytest.raises(Unfit, match=r"^2 would stop a deploy; 1 would lose requests or data$"):
+    with pytest.raises(Unfit, match=r"^findings: 2 would stop a deploy; 1 would lose requests or data$"):
         operator.check()
     told = [line for line in operator.text.splitlines() if line.startswith(("stops", "loses", "note"))]
     assert [line.split(": ")[0] for line in told] == ["stops  colour.yml", "loses  web1", "stops  web2"]
@@ -113,7 +113,7 @@ def test_a_file_that_cannot_be_read_is_a_reason_and_hosts_are_asked_all_the_same
     operator.world.boxes[operator.setup().hosts[0]].lacks = ("gzip",)
     (operator.folder / "templates").mkdir()
     (operator.folder / "templates" / "colour.yml").write_text("services: [")
-    with pytest.raises(Unfit, match=r"^2 would stop a deploy$"):
+    with pytest.raises(Unfit, match=r"^findings: 2 would stop a deploy$"):
         operator.check()
     assert "stops  templates/colour.yml is no YAML" in operator.text
     assert "stops  web1: gzip is not installed" in operator.text
