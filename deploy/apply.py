@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Protocol
 
 from deploy import clock
 from deploy.console.events import Event
-from deploy.errors import Interrupted, LinkLost, StepFailed
+from deploy.errors import Interrupted, LinkLost, StepFailed, Unfit
 from deploy.recipe import shell
 from deploy.recipe.shell import Script
 from deploy.recipe.steps import Phase
@@ -74,6 +74,7 @@ def ask(machine: Machine, variables: tuple[tuple[str, str], ...], *questions: Co
     Raises:
         LinkLost: the end was not heard.
         StepFailed: a question failed; its last lines say why.
+        Unfit: the host does not let the run past its fence.
 
     """
     answers: list[Answer] = []
@@ -85,7 +86,9 @@ def ask(machine: Machine, variables: tuple[tuple[str, str], ...], *questions: Co
             case shell.Line(text):
                 lines.append(text)
             case shell.End(number, status) if status:
-                word = questions[number].words[0] if number != shell.FENCE else "take over the host"
+                if number == shell.FENCE:
+                    raise Unfit(f"it cannot be taken over: {' '.join(lines)}")
+                word = questions[number].words[0]
                 raise StepFailed(f"{word}: failed (exit status {status}): {'; '.join(lines)}")
             case shell.Finished():
                 return answers
@@ -132,6 +135,7 @@ class _Performance:
         self._current: Step | None = None
         self._began = clock.monotonic()
         self._tail: collections.deque[str] = collections.deque(maxlen=TAIL)
+        self._found = ""
 
     def perform(self, machine: Machine, plan: Plan) -> LinkLost | None:
         """Do the steps of which no end was heard yet; return how the link went away, if it did."""
@@ -171,12 +175,15 @@ class _Performance:
                 self._current = self._steps[number]
                 self._began = clock.monotonic()
                 self._tail.clear()
+                self._found = ""
                 self._emit("step", text=self._current.because)
             case shell.End(number, status):
                 self._end(number, status)
             case shell.Line(text):
                 self._tail.append(text)
                 self._emit("line", text=text)
+            case shell.Answer("found", (text,)):
+                self._found = text
 
     def _end(self, number: int, status: int) -> None:
         if status:
@@ -184,7 +191,7 @@ class _Performance:
             raise StepFailed(f"{title}: failed (exit status {status})", tail=tuple(self._tail))
         if number != shell.FENCE:
             self._ended = number + 1
-            self._emit("done", seconds=clock.monotonic() - self._began)
+            self._emit("done", text=self._found, seconds=clock.monotonic() - self._began)
 
     def tell(self, text: str) -> None:
         self._emit("note", text=text)

@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """Who logs in to set a host up; whether docker's own packages are wanted; whether a person has agreed already."""
+    """Whether docker's own packages are wanted; whether a person has agreed already."""
 
-    login: str = "root"
     of_docker: bool = False
     yes: bool = False
 
@@ -44,8 +43,9 @@ def setup(configured: Setup, connect: Callable[[], Fleet], console: Console, opt
 
     """
     app = configured.app
-    users = {str(host): recipe.deploy_user(host, options.login) for host in configured.hosts}
     fleet = connect()
+    wanted = {str(host): host.user for host in configured.hosts}
+    users = {str(m.host): wanted[str(m.host)] or m.host.user or "" for m in fleet.machines}
     seen = _surveyed(configured, fleet, users)
     planned = {
         host: recipe.plan(app, users[str(host)], ground, of_docker=options.of_docker) for host, ground in seen.items()

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING
 import paramiko
 
 from deploy import clock, host
-from deploy.errors import LinkLost, Overdue
+from deploy.errors import LinkLost, Overdue, StepFailed
 from deploy.recipe import shell
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ last: no answer overtakes them (see wire.py). Half a MiB a round trip of 100 ms 
 
 LONGEST = 1 << 20
 """Characters after which a line that does not end is cut: a program may draw its progress on one for hours."""
+
+
+KILLED = -1
+"""What paramiko calls the exit status of a program that did not end by itself, or of which no end was heard."""
 
 
 def never() -> bool:
@@ -85,7 +89,13 @@ class SshMachine:
             channel.close()
 
     def hold(self, script: Script) -> Hold:
-        """Start a script that goes on until it is let go; returns when it has given its first answer."""
+        """Start a script that goes on until it is let go; returns when it has given its first answer.
+
+        Raises:
+            StepFailed: it came to its end without one; what it printed says why.
+            LinkLost: nothing was heard.
+
+        """
         token = secrets.token_hex(8)
         channel = self._exec(script, token, None)
         lines = _lines(channel, script.deadline, never)
@@ -96,7 +106,8 @@ class SshMachine:
                 return Hold(channel, signal)
             if isinstance(signal, shell.Line):
                 heard.append(signal.text)
-        raise LinkLost("\n".join(heard) or "it ended before it answered")
+        said = "; ".join(heard) or "it ended before it answered"
+        raise LinkLost(said) if channel.recv_exit_status() == KILLED else StepFailed(said)
 
     def _exec(self, script: Script, token: str, parcel: IO[bytes] | None) -> paramiko.Channel:
         library = host.library(command.words[0] for command in script.commands)

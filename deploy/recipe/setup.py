@@ -11,7 +11,7 @@ from deploy.recipe.steps import Phase, Plan, Step
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from deploy.recipe.model import App, Host
+    from deploy.recipe.model import App
     from deploy.recipe.shell import Answer, Command
 
 OF_DEBIAN = ("docker.io", "?docker-cli", "docker-compose-v2|docker-compose", "?docker-buildx", "iptables", "?apparmor")
@@ -179,8 +179,3 @@ def hints(user: str, ground: Ground, ports: Iterable[str]) -> tuple[str, ...]:
     if not ground.firewalls:
         found.append(f"no firewall is active here: let your provider's pass ssh and {doors}, and nothing else")
     return tuple(found)
-
-
-def deploy_user(host: Host, login: str) -> str:
-    """Return who deploys log in as: the user of the configuration, or else whoever sets the host up."""
-    return host.user or login

@@ -131,8 +131,3 @@ def test_what_still_lacks_is_said() -> None:
 )
 def test_hints_say_what_is_left_to_the_operator(ground: Ground, hint: str) -> None:
     assert setup.hints("deploy", ground, ["port 80"])[0].startswith(hint)
-
-
-def test_deploys_log_in_as_the_configuration_says() -> None:
-    assert setup.deploy_user(Host("web1", "deploy"), "root") == "deploy"
-    assert setup.deploy_user(Host("web1"), "ubuntu") == "ubuntu"
