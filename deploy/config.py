@@ -174,6 +174,26 @@ def load(data: Mapping[str, Any], directory: Path, env: str = "", hosts: str = "
     return _setup(top, keys, name, directory, hosts)
 
 
+def entered_by(setup: Setup, login: str) -> Setup:
+    """Return the same env, its hosts entered by another login, which goes through sudo unless it is root.
+
+    Raises:
+        ConfigError: that is no name of a login.
+
+    """
+    _must_match(re.compile(r"[\w.+-]+"), login, "--login", "the name of a login")
+
+    def entered(hosts: tuple[Host, ...]) -> tuple[Host, ...]:
+        return tuple(replace(host, user=login) for host in hosts)
+
+    return replace(
+        setup,
+        app=replace(setup.app, hosts=entered(setup.app.hosts)),
+        hosts=entered(setup.hosts),
+        ssh=msgspec.structs.replace(setup.ssh, sudo=login != "root"),
+    )
+
+
 def _path_in_env(path: str, name: str, own: Mapping[str, Any]) -> str:
     key = re.split(r"[.\[]", path.lstrip("."), maxsplit=1)[0]
     return f"deploy.envs.{name}{path}" if key in own or not key else f"deploy{path}"

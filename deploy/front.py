@@ -56,8 +56,10 @@ class Opened(NamedTuple):
         return self._replace(setup=setup, connect=lambda: self.connect(setup))
 
 
-OPENING = {"env": "", "hosts": "", "json": False, "verbose": False, "settle": "", "skip_unreachable": False}
-"""The flags that `_opened` takes, and their defaults. The last two are for the verbs that name them."""
+OPENING = {
+    "env": "", "hosts": "", "json": False, "verbose": False, "settle": "", "skip_unreachable": False, "login": "root",
+}  # fmt: skip
+"""The flags that `_opened` takes, and their defaults. Those from `settle` on are for the verbs that name them."""
 
 
 def verb(**flags: str) -> Callable[[Callable[..., None]], Any]:
@@ -98,8 +100,10 @@ def _opened(
     verbose: bool,
     settle: str = "",
     skip_unreachable: bool = False,
+    login: str = "",
 ) -> Iterator[Opened]:
     """Read the configuration, offer the fleet that it names, and close what was opened."""
+    from deploy import config
     from deploy.console import Console
 
     console = Console(as_json=json, verbose=verbose)
@@ -107,7 +111,8 @@ def _opened(
     with told(console):
         try:
             setup = _setup(context, console, env, hosts, settle)
-            yield Opened(setup, lambda of=setup: _connect(of, opened, console if skip_unreachable else None), console)
+            reached = config.entered_by(setup, login) if login else setup
+            yield Opened(setup, lambda of=reached: _connect(of, opened, console if skip_unreachable else None), console)
         finally:
             with contextlib.suppress(KeyboardInterrupt):  # it has ended, and how is known
                 for each in opened:

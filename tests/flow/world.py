@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import IO, TYPE_CHECKING, Any
 
+from deploy import clock
 from deploy.errors import LinkLost, StepFailed, Unreachable
 from deploy.recipe import files, shell
 from deploy.recipe.shell import Answer, Begin, End, Finished, Line
@@ -55,7 +56,8 @@ class Box:
     `sick` holds images that never become healthy here, `refuse` words that fail here and how often; for so many
     attempts to come back to it, it is `away`. On a `full` disk no new holder can be written down. Its engine may not
     take images from which layers were left out (`takes_parts`); `sent` is what was left out of those that it sent.
-    A cut link is its reboot if it `reboots`; while its `engine_starts`, the fence cannot look at what docker runs.
+    A cut link is its reboot if it `reboots`; while its `engine_starts`, the fence cannot look at what docker runs. Its
+    clock is `clock_ahead` seconds ahead.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Box:
     lacks: tuple[str, ...] = ()
     logs: dict[str, list[str]] = field(default_factory=dict)
     commands: dict[tuple[str, ...], tuple[int, str]] = field(default_factory=dict)
+    clock_ahead: int = 0
     was_served: bool = False
     received: list[str] = field(default_factory=list)
 
@@ -388,6 +391,7 @@ class _Words:
                 self.answer("health", colour, "healthy" if c.healthy else "sick")
 
     def do_examine(self, *_ports: str) -> None:
+        self.answer("clock", int(clock.utc_now().timestamp()) + self.box.clock_ahead)
         self.answer("compose_version", "2.26.1")
         if self.nginx_runs():
             self.answer("nginx_version", "1.30.6")

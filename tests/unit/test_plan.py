@@ -10,7 +10,6 @@ import pytest
 
 from deploy.recipe import plan
 from deploy.recipe.model import App, Colour, Container, Facts, Health, Host, Release, StoredRelease
-from deploy.recipe.shell import Answer
 from deploy.recipe.steps import Phase, Plan, Step
 
 WEB1, WEB2 = Host("web1"), Host("web2")
@@ -504,7 +503,7 @@ def test_there_is_no_way_back_from_a_first_release_or_from_nothing() -> None:
     assert plan.rollback_target(APP, {}) == ""
 
 
-# --- fitness, shortcomings -------------------------------------------------------------------------------------
+# --- fitness ---------------------------------------------------------------------------------------------------
 
 
 def test_a_host_with_all_it_needs_is_fit() -> None:
@@ -534,23 +533,6 @@ BY_GROUP_OR_SUDO = " (add the login to the group docker there, or set deploy.ssh
 )
 def test_a_host_that_is_unfit_says_why(facts: Facts, reasons: tuple[str, ...]) -> None:
     assert plan.fitness(APP, facts) == reasons
-
-
-@pytest.mark.parametrize("version", ["1.27.3", "1.27.10", "1.30.6", "2.0"])
-def test_an_nginx_that_finds_new_containers_is_new_enough(version: str) -> None:
-    assert plan.shortcomings([Answer("nginx_version", (version,)), Answer("compose_version", ("1.29.2",))]) == []
-
-
-@pytest.mark.parametrize("version", ["1.26.3", "1.27.2", "1.9.15", ""])
-def test_an_nginx_that_does_not_is_too_old(version: str) -> None:
-    (reason,) = plan.shortcomings([Answer("nginx_version", (version,))])
-    assert reason == f"nginx is {version}; the switch needs 1.27.3 or newer"
-
-
-def test_shortcomings_name_ports_and_tools() -> None:
-    taken, lacks = plan.shortcomings([Answer("port_taken", ("80",)), Answer("nginx_lacks", ("curl",))])
-    assert taken.startswith("port 80 is taken")
-    assert lacks.startswith("nginx's image has no curl")
 
 
 # --- describe --------------------------------------------------------------------------------------------------
