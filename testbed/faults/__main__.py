@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import testbed
 from testbed import events
 from testbed.faults import cases
+from testbed.faults.bed import Bed
 from testbed.faults.campaign import Campaign, count_events
 from testbed.faults.matrix import Matrix
 from testbed.faults.record import Record
@@ -42,11 +43,14 @@ def _play(record: Record, options: argparse.Namespace) -> list[tuple[str, str]]:
     deadline = time.monotonic() + options.minutes * 60
     targets = testbed.up(HOSTS)
     with tempfile.TemporaryDirectory() as folder:
-        campaign = Campaign(targets, Path(folder) / "project", deadline, record)
-        bed = campaign.bed()
-        counts = {verb: count_events(bed, verb) for verb in ("rollback", "deploy")}
-        print(f"undisturbed: {', '.join(f'{verb} {count} events' for verb, count in counts.items())}", flush=True)
-        every = cases.every(bed.hosts, counts)
+        project = options.results.with_suffix(".project") if options.results else Path(folder) / "project"
+        campaign = Campaign(targets, project, deadline, record)
+        bed = (Bed.found(targets, project) if record.events else None) or campaign.bed()
+        if not record.events:
+            record.count({verb: count_events(bed, verb) for verb in ("rollback", "deploy")})
+        told = ", ".join(f"{verb} {count} events" for verb, count in record.events.items())
+        print(f"undisturbed: {told}", flush=True)
+        every = cases.every(bed.hosts, record.events)
         campaign.totals = Counter(case.group for case in every)
         new = [case for case in every if not record.has(case.group, case.moment)]
         campaign.play_all(bed, chosen(new, options.only, options.every))
@@ -66,7 +70,8 @@ def _parser() -> argparse.ArgumentParser:
         "--results",
         type=Path,
         metavar="FILE",
-        help="add to this file, and play what does not stand in it yet: several runs make one table",
+        help="add to this file, and play what does not stand in it yet: several runs make one table. The project that "
+        "is deployed lies beside it, so that the next run goes on with the fleet as it is, if that is whole",
     )
     parser.add_argument("--show", action="store_true", help="play nothing: print the table of --results")
     return parser

@@ -206,10 +206,12 @@ def test_a_matrix_says_what_there_was_no_time_for() -> None:
 def test_what_stands_in_the_file_is_not_played_again_unless_it_failed(tmp_path: Path) -> None:
     file = tmp_path / "results.jsonl"
     first = Record(file)
+    first.count({"deploy": 93})
     first.add(replace(GOOD, product=first.product))
     first.add(replace(GOOD, product=first.product, moment="n", lost=1))
     again = Record(file)
     assert again.results == first.results
+    assert again.events == {"deploy": 93}
     assert again.has("g", "m")
     assert not again.has("g", "n")
     assert not again.has("g", "o")
@@ -219,7 +221,7 @@ def test_what_was_played_on_another_product_does_not_count(tmp_path: Path) -> No
     file = tmp_path / "results.jsonl"
     Record(file).add(replace(GOOD, product="another"))
     again = Record(file)
-    assert (again.results, again.old) == ([], 1)
+    assert (again.results, again.old, again.events) == ([], 1, {})
     assert not again.has("g", "m")
 
 
