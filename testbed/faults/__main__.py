@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import testbed
-from testbed import events
+from testbed import events, model
 from testbed.faults import cases
 from testbed.faults.bed import Bed
 from testbed.faults.campaign import Campaign, count_events
@@ -32,7 +32,8 @@ def main() -> int:
     days = " and ".join(sorted({result.day for result in record.results}))
     machine = f"{HOSTS} hosts on one machine ({platform.machine()})"
     older = f"; {record.old} older cases, of another product, are left out" if record.old else ""
-    matrix = Matrix(record.results, skipped, f"{days}; {machine}; product {record.product}{older}")
+    about = f"{days}; {machine}; product {record.product}{older}"
+    matrix = Matrix(record.results, skipped, about, Counter(case.group for case in _every(record)))
     print(f"\n{matrix}")
     return 1 if matrix.failed else 0
 
@@ -50,11 +51,15 @@ def _play(record: Record, options: argparse.Namespace) -> list[tuple[str, str]]:
             record.count({verb: count_events(bed, verb) for verb in ("rollback", "deploy")})
         told = ", ".join(f"{verb} {count} events" for verb, count in record.events.items())
         print(f"undisturbed: {told}", flush=True)
-        every = cases.every(bed.hosts, record.events)
-        campaign.totals = Counter(case.group for case in every)
-        new = [case for case in every if not record.has(case.group, case.moment)]
+        new = [case for case in _every(record) if not record.has(case.group, case.moment)]
         campaign.play_all(bed, chosen(new, options.only, options.every))
     return campaign.skipped
+
+
+def _every(record: Record) -> list[Case]:
+    """Return all cases that there are, once the events were counted."""
+    hosts = [target.address for target in model.targets(HOSTS, model.kind_named("trixie"))]
+    return cases.every(hosts, record.events) if record.events else []
 
 
 def _parser() -> argparse.ArgumentParser:
