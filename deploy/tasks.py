@@ -42,6 +42,7 @@ SKIP = {"skip-unreachable": "go on without the hosts that cannot be reached; the
 COMMON = {
     "env": "which env of invoke.yaml, like prod; the configured default when left out",
     "hosts": "only these hosts of the env, separated by commas",
+    "limit": "how many connections may be opening at once; deploy.ssh.limit when left out",
     "json": "one JSON object per line instead of text for people",
     "verbose": "also show what every program on the hosts prints",
 }
@@ -73,6 +74,7 @@ def deploy(
     context: Context,
     env: str = "",
     hosts: str = "",
+    limit: str = "",
     ref: str = "",
     dirty: bool = False,
     settle: str = "",
@@ -93,7 +95,9 @@ def deploy(
     """
     from deploy import flow
 
-    with _opened(context, env, hosts, settle=settle, skip=skip_unreachable, as_json=json, verbose=verbose) as (
+    with _opened(
+        context, env, hosts, limit=limit, settle=settle, skip=skip_unreachable, as_json=json, verbose=verbose
+    ) as (
         setup,
         console,
         connect,
@@ -112,6 +116,7 @@ def rollback(
     context: Context,
     env: str = "",
     hosts: str = "",
+    limit: str = "",
     to: str = "",
     settle: str = "",
     wait: str = "",
@@ -124,7 +129,9 @@ def rollback(
     """Go back to the release before, on every host, with its env and nginx configuration. Nothing is built."""
     from deploy import flow
 
-    with _opened(context, env, hosts, settle=settle, skip=skip_unreachable, as_json=json, verbose=verbose) as (
+    with _opened(
+        context, env, hosts, limit=limit, settle=settle, skip=skip_unreachable, as_json=json, verbose=verbose
+    ) as (
         setup,
         console,
         connect,
@@ -138,6 +145,7 @@ def plan(
     context: Context,
     env: str = "",
     hosts: str = "",
+    limit: str = "",
     ref: str = "",
     dirty: bool = False,
     settle: str = "",
@@ -148,7 +156,11 @@ def plan(
     """Print what deploy would do on each host, and why. Nothing is written on any host."""
     from deploy import flow
 
-    with _opened(context, env, hosts, settle=settle, as_json=json, verbose=verbose) as (setup, console, connect):
+    with _opened(context, env, hosts, limit=limit, settle=settle, as_json=json, verbose=verbose) as (
+        setup,
+        console,
+        connect,
+    ):
         flow.plan(setup, connect, console, flow.Options(ref, dirty, force))
 
 
@@ -157,6 +169,7 @@ def status(
     context: Context,
     env: str = "",
     hosts: str = "",
+    limit: str = "",
     skip_unreachable: bool = False,
     json: bool = False,
     verbose: bool = False,
@@ -164,7 +177,7 @@ def status(
     """Show what is live on each host: colour, release, since when, health, containers, settings stack."""
     from deploy import flow
 
-    with _opened(context, env, hosts, skip=skip_unreachable, as_json=json, verbose=verbose) as (
+    with _opened(context, env, hosts, limit=limit, skip=skip_unreachable, as_json=json, verbose=verbose) as (
         setup,
         console,
         connect,
@@ -177,6 +190,7 @@ def history(
     context: Context,
     env: str = "",
     hosts: str = "",
+    limit: str = "",
     lines: str = "20",
     json: bool = False,
     verbose: bool = False,
@@ -184,16 +198,18 @@ def history(
     """Show who deployed what, when, and how it ended."""
     from deploy import flow
 
-    with _opened(context, env, hosts, as_json=json, verbose=verbose) as (setup, console, connect):
+    with _opened(context, env, hosts, limit=limit, as_json=json, verbose=verbose) as (setup, console, connect):
         flow.history(setup, connect, console, _whole(lines, "--lines", "a number of lines"))
 
 
 @verb()
-def check(context: Context, env: str = "", hosts: str = "", json: bool = False, verbose: bool = False) -> None:
+def check(
+    context: Context, env: str = "", hosts: str = "", limit: str = "", json: bool = False, verbose: bool = False
+) -> None:
     """Say what would stop or spoil a deploy: configuration, ssh, docker, compose, disk, nginx, ports."""
     from deploy import flow
 
-    with _opened(context, env, hosts, as_json=json, verbose=verbose) as (setup, console, connect):
+    with _opened(context, env, hosts, limit=limit, as_json=json, verbose=verbose) as (setup, console, connect):
         flow.check(setup, connect, console)
 
 
@@ -202,6 +218,7 @@ def lock(
     context: Context,
     env: str = "",
     hosts: str = "",
+    limit: str = "",
     reason: str = "",
     skip_unreachable: bool = False,
     json: bool = False,
@@ -210,7 +227,7 @@ def lock(
     """Keep every deploy and rollback off the hosts, until `inv unlock`."""
     from deploy import flow
 
-    with _opened(context, env, hosts, skip=skip_unreachable, as_json=json, verbose=verbose) as (
+    with _opened(context, env, hosts, limit=limit, skip=skip_unreachable, as_json=json, verbose=verbose) as (
         setup,
         console,
         connect,
@@ -223,6 +240,7 @@ def unlock(
     context: Context,
     env: str = "",
     hosts: str = "",
+    limit: str = "",
     reason: str = "",
     skip_unreachable: bool = False,
     json: bool = False,
@@ -231,7 +249,7 @@ def unlock(
     """Let deploys in again after `inv lock`. The lock of a run that is at work, or died, goes by itself."""
     from deploy import flow
 
-    with _opened(context, env, hosts, skip=skip_unreachable, as_json=json, verbose=verbose) as (
+    with _opened(context, env, hosts, limit=limit, skip=skip_unreachable, as_json=json, verbose=verbose) as (
         setup,
         console,
         connect,
@@ -251,6 +269,7 @@ def _opened(
     env: str,
     hosts: str,
     *,
+    limit: str = "",
     settle: str = "",
     skip: bool = False,
     as_json: bool = False,
@@ -267,7 +286,7 @@ def _opened(
     opened: list[Fleet] = []
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        setup = _setup(context, console, env, hosts, settle)
+        setup = _setup(context, console, env, hosts, settle, limit)
         yield setup, console, lambda: _connect(setup, opened, console if skip else None)
     except GreenroomError as error:
         console.fail(error)
@@ -288,14 +307,14 @@ def _opened(
         signal.signal(signal.SIGTERM, before)
 
 
-def _setup(context: Context, console: Console, env: str, hosts: str, settle: str) -> Setup:
+def _setup(context: Context, console: Console, env: str, hosts: str, settle: str, limit: str) -> Setup:
     from deploy import config
     from deploy.console.redact import redactor
     from deploy.errors import Refused
 
     if context.config.run.dry:
         raise Refused("--dry would make every host's answer empty", mend="say `inv plan`: it looks, and does nothing")
-    setup = config.load(_plain(context.config.get("deploy")), config.find(Path.cwd()), env, hosts, settle)
+    setup = config.load(_plain(context.config.get("deploy")), config.find(Path.cwd()), env, hosts, settle, limit)
     console.hide(redactor(setup.env, setup.readings))
     return setup
 

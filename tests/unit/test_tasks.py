@@ -21,7 +21,7 @@ class Fleet:
 
 @pytest.fixture(autouse=True)
 def fleet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "_setup", lambda *_: None)
+    monkeypatch.setattr(tasks, "_setup", lambda *flags: flags[-1])
     monkeypatch.setattr(tasks, "_connect", lambda _setup, opened, _skips: opened.append(Fleet()))
 
 
@@ -55,6 +55,19 @@ def test_a_failure_keeps_its_exit_code_when_ctrl_c_is_pressed_after_it(capsys: p
         run(NeedsHuman("web1 is half way"))
     assert caught.value.code == 3
     assert capsys.readouterr().err == "web1 is half way\n"
+
+
+STORIES = {"lock": "put_lock", "unlock": "take_lock_away"}
+
+
+@pytest.mark.parametrize("verb", list(tasks.ns.task_names))
+def test_every_task_takes_a_limit_of_connections(monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(tasks, "_batching", lambda *_: None)
+    monkeypatch.setattr(flow, STORIES.get(verb, verb), lambda setup, *_: told.append(setup))
+    reason = {"reason": "moving"} if verb in STORIES else {}
+    getattr(tasks, verb)(Context(), limit="3", **reason)
+    assert told == ["3"]
 
 
 @pytest.mark.parametrize(
