@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sshd import ME, Place, make_key, printed, public
+from sshd import ME, Place, keygen, make_key, printed, public
 
 from deploy.config import Ssh
 from deploy.errors import Unfit, Unreachable
@@ -41,6 +41,19 @@ def test_a_key_file_of_any_kind_opens(place: Place, kind: str) -> None:
     key = make_key(place.home / "own", kind)
     place.authorized.write_text(public(key))
     assert printed(place.connect(sshd.host, Ssh(identity=str(key))), "echo in") == ["in"]
+
+
+@pytest.mark.parametrize("passphrase", ["", "sesame"])
+@pytest.mark.parametrize(("kind", "comment"), [("ecdsa", ""), ("ecdsa", "ü"), ("ed25519", "fünf ü"), ("rsa", "ü")])
+def test_a_key_opens_whatever_padding_its_file_needs(place: Place, kind: str, comment: str, passphrase: str) -> None:
+    """Of what stands in the file the last byte is an empty comment's length, or half a letter; or there is padding."""
+    sshd = place.sshd()
+    for number in range(8):
+        key = place.home / f"own{number}"
+        keygen("-t", kind, "-N", passphrase, "-C", comment + "ü" * number if comment else "", "-f", key)
+        place.authorized.write_text(public(key))
+        machine = place.connect(sshd.host, Ssh(identity=str(key)), passphrases=[passphrase])
+        assert printed(machine, "echo in") == ["in"]
 
 
 @pytest.fixture
