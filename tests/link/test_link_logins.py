@@ -44,16 +44,12 @@ def test_a_key_file_of_any_kind_opens(place: Place, kind: str) -> None:
 
 
 @pytest.mark.parametrize("passphrase", ["", "sesame"])
-@pytest.mark.parametrize(("kind", "comment"), [("ecdsa", ""), ("ecdsa", "ü"), ("ed25519", "fünf ü"), ("rsa", "ü")])
-def test_a_key_opens_whatever_padding_its_file_needs(place: Place, kind: str, comment: str, passphrase: str) -> None:
-    """Of what stands in the file the last byte is an empty comment's length, or half a letter; or there is padding."""
-    sshd = place.sshd()
-    for number in range(8):
-        key = place.home / f"own{number}"
-        keygen("-t", kind, "-N", passphrase, "-C", comment + "ü" * number if comment else "", "-f", key)
-        place.authorized.write_text(public(key))
-        machine = place.connect(sshd.host, Ssh(identity=str(key)), passphrases=[passphrase])
-        assert printed(machine, "echo in") == ["in"]
+def test_a_key_is_read_whatever_padding_its_file_needs(tmp_path: Path, passphrase: str) -> None:
+    """Of one ECDSA key in three what stands in the file needs none, and ends with the length of the comment: 0."""
+    for number in range(12):
+        key = tmp_path / f"key{number}"
+        keygen("-t", "ecdsa", "-N", passphrase, "-a", "1", "-C", "", "-f", key)
+        assert login._load(key, passphrase or None).get_base64() == public(key).split()[1]
 
 
 @pytest.fixture
