@@ -14,6 +14,9 @@ answer() {
     printf '\036%s\n' "$answered"
 }
 
+# found TEXT: what a step that ends well has to tell of it: the operator sees it behind the step's name.
+found() { answer found "$*"; }
+
 complain() { printf '%s\n' "$*"; }
 
 # step NUMBER WORD...: one step of a plan. The first that fails ends the script, with its exit status.

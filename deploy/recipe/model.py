@@ -67,6 +67,7 @@ class App:
     build_timeout: int = 1800
     migrate_timeout: int = 600
     keep: int = 5
+    build: str = "once"
 
     @property
     def base(self) -> str:
@@ -140,10 +141,14 @@ class StoredRelease:
 
 @dataclass(frozen=True)
 class Facts:
-    """One host, right now, as it answered. Nothing in here is remembered from an earlier run."""
+    """One host, right now, as it answered. Nothing in here is remembered from an earlier run.
+
+    `orphans` are releases of which only the image is there: docker did late what a dead run had asked for.
+    """
 
     base: str = ""
     docker: str = ""
+    architecture: str = ""
     compose: str = ""
     switch: Colour | None = None
     proxy_runs: bool = False
@@ -151,6 +156,7 @@ class Facts:
     confs: tuple[str, ...] = ()
     containers: tuple[Container, ...] = ()
     releases: tuple[StoredRelease, ...] = ()
+    orphans: tuple[str, ...] = ()
     source_same: bool = False
     source: tuple[tuple[str, str], ...] = ()
     disk_free: int = 0

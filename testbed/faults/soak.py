@@ -19,6 +19,7 @@ import testbed
 from testbed import events
 from testbed.commands import in_parallel
 from testbed.faults import inventory
+from testbed.faults.altered import HURRIED
 from testbed.faults.bed import KEEP, KINDS, RATE, Bed
 from testbed.faults.cases import CUTS, LINK_PATIENCE, VICTIM, after
 from testbed.load import Load
@@ -183,10 +184,11 @@ def _signalled(bed: Bed, verb: str, moment: int, number: signal.Signals) -> list
 def _cut(kind: str) -> Callable[[Bed, str, int], list[int]]:
     def play(bed: Bed, verb: str, moment: int) -> list[int]:
         with bed.relayed() as relays:
-            operator = bed.operator(verb, limit=LINK_PATIENCE)
+            how = CUTS[kind]
+            operator = bed.operator(verb, limit=LINK_PATIENCE, altered=HURRIED if how.back is None else "")
             operator.watch_until(after(moment).reached)
-            CUTS[kind](relays[bed.hosts[VICTIM]])
-            return [operator.finish()]
+            with how.lost(relays[bed.hosts[VICTIM]]):
+                return [operator.finish()]
 
     return play
 
@@ -199,7 +201,7 @@ FAULTS: list[tuple[int, str, Callable[[Bed, str, int], list[int]]]] = [
     (12, UNDISTURBED, _undisturbed),
     (4, "SIGKILL", _killed),
     (3, "Ctrl-C", _interrupted),
-    *((weight, kind, _cut(kind)) for weight, kind in zip((2, 2, 1), CUTS, strict=True)),
+    *((weight, kind, _cut(kind)) for weight, kind in zip((2, 2, 2, 1), CUTS, strict=True)),
     (2, "two operators", _two),
 ]
 

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import IO
@@ -272,6 +272,15 @@ exit 64""",
         """The library, with the clock that a test gave it."""
         return library() + self._clock
 
+    def fetch(self, *commands: Command) -> tuple[bytes, Outcome]:
+        """Run a script that sends something; return that, and what it said."""
+        script = replace(self.script(*commands), sends=True)
+        line, first = shell.wrap(script.render(library(), TOKEN), apart=True)
+        process = self.popen(line, apart=True)
+        out, said = process.communicate(first, timeout=30)
+        self.assert_nothing_unknown()
+        return out, outcome(said, process.returncode)
+
     def run_text(self, text: str, payload: bytes = b"") -> Outcome:
         """Run a script's text."""
         line, first = shell.wrap(text)
@@ -280,7 +289,7 @@ exit 64""",
         self.assert_nothing_unknown()
         return outcome(out, process.returncode)
 
-    def popen(self, line: str, *, locale: str = "C") -> subprocess.Popen[bytes]:
+    def popen(self, line: str, *, locale: str = "C", apart: bool = False) -> subprocess.Popen[bytes]:
         """Run a line as sshd would: a session of its own, the home as working directory, hardly an environment."""
         process = subprocess.Popen(
             [self._sh, "-c", line],
@@ -288,6 +297,7 @@ exit 64""",
             env={"HOME": str(self.home), "PATH": self.path, "LANG": locale},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE if apart else None,
             start_new_session=True,
         )
         self._running.append(process)
@@ -313,7 +323,7 @@ exit 64""",
     def close(self) -> None:
         self.let_go()
         for process in self._running:
-            for stream in (process.stdin, process.stdout):
+            for stream in (process.stdin, process.stdout, process.stderr):
                 if stream:
                     stream.close()
             end(process)

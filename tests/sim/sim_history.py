@@ -24,10 +24,10 @@ import pytest
 import sim_baton
 from sim_baton import Died, Life, Scheduler
 from sim_host import DRAIN, SimHost, SimWorld, Violation
-from sim_wire import SimMachine
+from sim_wire import SimMachine, SimStream
 from world import Impossible
 
-from deploy import clock, fleet, flow, lock, release, run
+from deploy import clock, fleet, flow, image, lock, release, run
 from deploy.config import Setup, Ssh
 from deploy.console import Console
 from deploy.errors import Failed, GreenroomError, HostFailures, NeedsHuman, Refused
@@ -589,6 +589,8 @@ def installed() -> Iterator[pytest.MonkeyPatch]:
         patch.setattr(run, "secrets", SimpleNamespace(token_hex=lambda _: History.now.token()))
         patch.setattr(flow, "_release", lambda *_: History.now.make(History.now.operator))
         patch.setattr(release, "pack", lambda tree, made, parcel: Parcel((made, parcel, tree.stamps)))
+        patch.setattr(image, "threading", sim_baton.THREADING_OF_IMAGES)
+        patch.setattr(image, "Stream", SimStream)
         patch.setattr(release, "who", lambda: History.now.operator.name)
         yield patch
 

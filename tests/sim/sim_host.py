@@ -450,6 +450,23 @@ class SimWords(_Words):
             self.host.images.add(self.image())
         return 0
 
+    def sim_take_image(self) -> Doing:
+        self.need_files()
+        if self.image() not in self.host.images:
+            payload = self.proc.parcel
+            yield self.proc.took(3)
+            if not payload.whole:
+                raise Broken  # the operator closes the channel: what came is not all there is
+            if self.host.full:
+                self.answer("refused", "no space left on device")
+                return 0
+            status = yield from self.docker(0.3, lambda: self.host.images.add(payload.image))
+            if status or self.image() not in self.host.images:
+                self.answer("refused", "the engine does not say why")
+                return 0
+        self.do_tell_built()
+        return 0
+
     def sim_migrate(self, colour: str, *_: str) -> Doing:
         self._need_image(colour)
         if self.host.one_offs:

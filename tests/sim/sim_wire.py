@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from sim_baton import Life, Task
     from sim_host import SimHost, SimWorld
+    from typing_extensions import Self
 
     from deploy.recipe.model import Host
     from deploy.recipe.shell import Script, Signal
@@ -157,6 +158,45 @@ class Channel:
             self.link.send(self.hang_up)
 
 
+class SimPayload:
+    """What a host sends: whole if, at its end, the link still stands and the host still runs."""
+
+    def __init__(self, link: Link, image: str) -> None:
+        self.image = image
+        self._link = link
+        self._epoch = link.host.epoch
+
+    @property
+    def whole(self) -> bool:
+        link = self._link
+        return not (link.lost or link.dead or link.host.down) and link.host.epoch == self._epoch
+
+    def read(self, _size: int, /) -> bytes:
+        raise AssertionError("no byte travels in here")
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class SimStream:
+    """One read, and nobody shares it: sharing is a matter of real threads (tests/unit/test_image.py)."""
+
+    begins = False
+    size = 0
+
+    def __init__(self, fetch: Callable[[], SimPayload], _stop: Callable[[], bool]) -> None:
+        self.fetch = fetch
+
+    def reader(self) -> SimStream:
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is held."""
+
+
 class SimHold:
     def __init__(self, channel: Channel, answer: Answer) -> None:
         self._channel = channel
@@ -222,7 +262,7 @@ class SimMachine:
             channel.look()
 
     def run(self, script: Script, *, parcel: Any = None, stop: Callable[[], bool] = lambda: False) -> Iterator[Signal]:
-        channel = self._start(script, parcel)
+        channel = self._start(script, parcel.fetch() if isinstance(parcel, SimStream) else parcel)
         clock = running()
         until = clock.now + script.deadline
         clock.at(script.deadline + 0.001, channel.look)
@@ -239,6 +279,25 @@ class SimMachine:
                     channel.wait()
         finally:
             channel.close()
+
+    def interact(self, *_: object) -> Any:
+        raise AssertionError("nobody sits at a terminal here")
+
+    def fetch(self, script: Script, *, stop: Callable[[], bool] = lambda: False) -> SimPayload:
+        clock = running()
+        clock.alive()
+        assert script.sends
+        assert not stop()
+        until = clock.now + script.deadline
+        while self.link.lost and not self.link.dead and clock.now < until:
+            clock.sleep(LOOK)
+        if self.link.dead or self.link.lost or self._box.down:
+            raise LinkLost("the link broke", sent=False)
+        variables = dict(script.variables)
+        image = f"{variables['PROJECT']}:{variables['RELEASE']}"
+        if image not in self._box.images:
+            self._world.violate(f"{self._box.name}: {image} is to be sent, and is not there")
+        return SimPayload(self.link, image)
 
     def hold(self, script: Script) -> SimHold:
         channel = self._start(script, None, wants_answer=True)

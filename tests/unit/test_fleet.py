@@ -27,8 +27,14 @@ class Fake:
     def run(self, *_: Any, **__: Any) -> Any:
         raise AssertionError("nobody runs anything here")
 
+    def fetch(self, *_: Any, **__: Any) -> Any:
+        raise AssertionError("nobody fetches anything here")
+
     def hold(self, *_: Any) -> Any:
         raise AssertionError("nobody holds anything here")
+
+    def interact(self, *_: Any) -> Any:
+        raise AssertionError("nobody sits at a terminal here")
 
     def reconnect(self) -> None:
         raise AssertionError("nobody loses a link here")

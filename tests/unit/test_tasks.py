@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from invoke.context import Context
 
-from deploy import flow, tasks
+from deploy import flow, front, tasks
 from deploy.console.events import Event
 from deploy.errors import NeedsHuman
 
@@ -21,12 +21,12 @@ class Fleet:
 
 @pytest.fixture(autouse=True)
 def fleet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "_setup", lambda *flags: flags[-1])
-    monkeypatch.setattr(tasks, "_connect", lambda _setup, opened, _skips: opened.append(Fleet()))
+    monkeypatch.setattr(front, "_setup", lambda *flags: flags[-1])
+    monkeypatch.setattr(front, "_connect", lambda _setup, opened, _skips: opened.append(Fleet()))
 
 
 def run(*happens: Event | BaseException) -> Any:
-    with tasks._opened(Context(), "", "") as (_, console, connect):
+    with front._opened(Context(), env="", hosts="", limit="", json=False, verbose=False) as (_, connect, console):
         connect()
         for each in happens:
             if isinstance(each, BaseException):
@@ -57,17 +57,14 @@ def test_a_failure_keeps_its_exit_code_when_ctrl_c_is_pressed_after_it(capsys: p
     assert capsys.readouterr().err == "web1 is half way\n"
 
 
-STORIES = {"lock": "put_lock", "unlock": "take_lock_away"}
+@pytest.mark.parametrize("each", tasks.ns.tasks.values(), ids=str)
+def test_every_task_takes_a_limit_of_connections(each: Any) -> None:
+    assert "limit" in {argument.name for argument in each.get_arguments()}
 
 
-@pytest.mark.parametrize("verb", list(tasks.ns.task_names))
-def test_every_task_takes_a_limit_of_connections(monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
-    told: list[str] = []
-    monkeypatch.setattr(tasks, "_batching", lambda *_: None)
-    monkeypatch.setattr(flow, STORIES.get(verb, verb), lambda setup, *_: told.append(setup))
-    reason = {"reason": "moving"} if verb in STORIES else {}
-    getattr(tasks, verb)(Context(), limit="3", **reason)
-    assert told == ["3"]
+def test_the_limit_reaches_the_configuration() -> None:
+    with front._opened(Context(), env="", hosts="", limit="3", json=False, verbose=False) as (limit, *_):
+        assert limit == "3"  # type: ignore[comparison-overlap]  # what the stand-in for _setup was told last
 
 
 @pytest.mark.parametrize(
@@ -84,8 +81,9 @@ def test_hosts_that_cannot_be_reached_are_left_out_only_where_that_is_said(
     monkeypatch: pytest.MonkeyPatch, verb: str, story: str, flags: dict[str, str]
 ) -> None:
     told: list[bool] = []
-    monkeypatch.setattr(tasks, "_connect", lambda _setup, _opened, skips: told.append(skips is not None))
-    monkeypatch.setattr(tasks, "_batching", lambda *_: None)
+    monkeypatch.setattr(front, "_connect", lambda _setup, _opened, skips: told.append(skips is not None))
+    monkeypatch.setattr(tasks, "batching", lambda *_: None)
+    monkeypatch.setattr(tasks, "remember", lambda *_: None)
     monkeypatch.setattr(flow, story, lambda _setup, connect, *_: connect())
     for skip in (True, False):
         getattr(tasks, verb)(Context(), skip_unreachable=skip, **flags)
