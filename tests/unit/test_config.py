@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
@@ -40,7 +41,7 @@ def test_the_sample_holds_every_key_with_its_default(folder: Path) -> None:
     assert setup.app.health.path == "/healthz"
     shown = set(sample) | {"settings", "hosts", "dotenv", "stack"}
     assert shown == set(config.TopKeys.__struct_fields__)
-    assert set(sample["ssh"]) == set(config.Ssh.__struct_fields__)
+    assert sample["ssh"] == msgspec.to_builtins(config.Ssh())
     assert set(sample["health"]) == set(config.HealthKeys.__struct_fields__)
     text = (ROOT / "invoke.yaml").read_text()
     stack = text[text.index("# stack:") : text.index("# settings:")]
@@ -180,6 +181,17 @@ def test_a_settle_flag_wins_and_must_be_a_number(folder: Path) -> None:
     assert config.load(data(settle=9), folder, settle="3").app.settle == 3
     with pytest.raises(ConfigError, match="--settle: expected seconds"):
         config.load(data(), folder, settle="3s")
+
+
+def test_a_limit_flag_wins_and_must_be_a_number_of_connections(folder: Path) -> None:
+    assert config.load(data(), folder).ssh.limit == 8
+    assert config.load(data(ssh={"limit": 4}), folder).ssh.limit == 4
+    assert config.load(data(ssh={"limit": 4}), folder, limit="20").ssh.limit == 20
+    with pytest.raises(ConfigError, match="--limit: expected how many connections"):
+        config.load(data(), folder, limit="web1")
+    for flags in ({"limit": "0"}, {}):
+        with pytest.raises(ConfigError, match=r"deploy\.ssh\.limit: expected at least 1, got 0"):
+            config.load(data(ssh={"limit": 0}), folder, **flags)
 
 
 def test_a_setup_shows_no_value_of_the_env_file(folder: Path) -> None:
