@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sim_baton import running
 from sim_host import Proc
 
-from deploy.errors import LinkLost, Overdue, Unreachable
+from deploy.errors import LinkLost, Overdue, StepFailed, Unreachable
 from deploy.recipe.shell import Answer, End, Finished, Line
 
 if TYPE_CHECKING:
@@ -292,7 +292,9 @@ class SimMachine:
         variables = dict(script.variables)
         image = f"{variables['PROJECT']}:{variables['RELEASE']}"
         if image not in self._box.images:
-            self._world.violate(f"{self._box.name}: {image} is to be sent, and is not there")
+            raise StepFailed(
+                "send the image: failed: No such image"
+            )  # who lost the lock may find that it was forgotten
         return SimPayload(self.link, image)
 
     def hold(self, script: Script) -> SimHold:
