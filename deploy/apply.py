@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Protocol
 
 from deploy import clock
 from deploy.console.events import Event
-from deploy.errors import Interrupted, LinkLost, StepFailed
+from deploy.errors import Interrupted, LinkLost, StepFailed, Unfit
 from deploy.recipe import shell
 from deploy.recipe.shell import Script
 from deploy.recipe.steps import Phase
@@ -82,6 +82,7 @@ def ask(machine: Machine, variables: tuple[tuple[str, str], ...], *questions: Co
     Raises:
         LinkLost: the end was not heard.
         StepFailed: a question failed; its last lines say why.
+        Unfit: the host does not let the run past its fence.
 
     """
     answers: list[Answer] = []
@@ -93,7 +94,9 @@ def ask(machine: Machine, variables: tuple[tuple[str, str], ...], *questions: Co
             case shell.Line(text):
                 lines.append(text)
             case shell.End(number, status) if status:
-                word = questions[number].words[0] if number != shell.FENCE else "take over the host"
+                if number == shell.FENCE:
+                    raise Unfit(f"it cannot be taken over: {' '.join(lines)}")
+                word = questions[number].words[0]
                 raise StepFailed(f"{word}: failed (exit status {status}): {'; '.join(lines)}")
             case shell.Finished():
                 return answers
@@ -141,6 +144,7 @@ class _Performance:
         self._current: Step | None = None
         self._began = clock.monotonic()
         self._tail: collections.deque[str] = collections.deque(maxlen=TAIL)
+        self._found = ""
         self.answers: list[Answer] = []
 
     def perform(self, machine: Machine, plan: Plan) -> LinkLost | None:
@@ -181,9 +185,12 @@ class _Performance:
                 self._current = self._steps[number]
                 self._began = clock.monotonic()
                 self._tail.clear()
+                self._found = ""
                 self._emit("step", text=self._current.because)
             case shell.End(number, status):
                 self._end(number, status)
+            case shell.Answer("found", (text,)):
+                self._found = text
             case shell.Answer():
                 self.answers.append(signal)
             case shell.Line(text):
@@ -196,7 +203,7 @@ class _Performance:
             raise StepFailed(f"{title}: failed (exit status {status})", tail=tuple(self._tail))
         if number != shell.FENCE:
             self._ended = number + 1
-            self._emit("done", seconds=clock.monotonic() - self._began)
+            self._emit("done", text=self._found, seconds=clock.monotonic() - self._began)
 
     def tell(self, text: str) -> None:
         self._emit("note", text=text)

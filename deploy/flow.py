@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from deploy import clock, lock, release, source
 from deploy.apply import ask
 from deploy.console.events import Event
-from deploy.errors import Failed, GreenroomError, HostFailures, Refused, Unfit
+from deploy.errors import Failed, GreenroomError, HostFailures, Interrupted, Refused, Unfit
 from deploy.recipe import facts as questions
 from deploy.recipe import image, nginx
 from deploy.recipe import plan as plans
@@ -71,7 +71,9 @@ def deploy(setup: Setup, connect: Connect, console: Console, options: Options) -
         run.carry_out(
             "deploy", planned, made.release, lambda parcel: release.pack(tree, made, parcel), options.batching
         )
-        console.emit(Event("ended", text=f"{made.release.id} is live on {_hosts(seen)}"))
+        before = made.release.replaces
+        back = f"; the way back to {before}: inv rollback --env={setup.app.env}" if before else ""
+        console.emit(Event("ended", text=f"{made.release.id} is live on {_hosts(seen)}{back}"))
 
 
 def rollback(setup: Setup, connect: Connect, console: Console, to: str = "", options: Options = EVERYWHERE) -> None:
@@ -180,7 +182,7 @@ def put_lock(setup: Setup, connect: Connect, console: Console, reason: str) -> N
     with engaged(setup.app, fleet, console, "lock") as run:
         steps = plans.plan_lock(setup.app, who, lock.manual(who, reason), reason)
         _everywhere(run, fleet, steps)
-        console.emit(Event("ended", text=f"locked: {_hosts(m.host for m in fleet.machines)}"))
+        console.emit(Event("ended", text=f"locked: {_reached(setup, fleet)}"))
 
 
 def take_lock_away(setup: Setup, connect: Connect, console: Console, reason: str) -> None:
@@ -189,15 +191,22 @@ def take_lock_away(setup: Setup, connect: Connect, console: Console, reason: str
     with engaged(setup.app, fleet, console, "unlock", Terms(through=True)) as run:
         steps = plans.plan_unlock(setup.app, release.who(), reason)
         _everywhere(run, fleet, steps)
-        console.emit(Event("ended", text=f"unlocked: {_hosts(m.host for m in fleet.machines)}"))
+        console.emit(Event("ended", text=f"unlocked: {_reached(setup, fleet)}"))
 
 
 def _everywhere(run: Run, fleet: Fleet, steps: Plan) -> None:
     """Do the same on every host. A failure on one may leave others changed, whatever kind of failure it is."""
     try:
         run.phase(Phase.FINISH, dict.fromkeys((m.host for m in fleet.machines), steps), no_parcels)
-    except HostFailures as failures:
+    except (HostFailures, Interrupted) as failures:
         raise Failed(f"{failures}\nOther hosts may have it; `inv status` shows which.", mend="say it again") from None
+
+
+def _reached(setup: Setup, fleet: Fleet) -> str:
+    """Name the hosts of a run, and those that were left out: nobody must take them for locked, or for open."""
+    reached = [machine.host for machine in fleet.machines]
+    left = [host for host in setup.hosts if host not in reached]
+    return _hosts(reached) + (f"; left out, and as they were: {_hosts(left)}" if left else "")
 
 
 # --- their parts -----------------------------------------------------------------------------------------------

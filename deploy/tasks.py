@@ -6,11 +6,12 @@ Everything but Invoke is imported when a task runs: `inv --list` and completion 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from invoke.collection import Collection
 from invoke.program import Program
@@ -37,7 +38,7 @@ BATCHES = {
 PATIENCE = 600
 """Seconds that --wait waits."""
 
-SKIP = {"skip-unreachable": "go on without the hosts that cannot be reached; they stay as they are"}
+SKIP = {"skip_unreachable": "go on without the hosts that cannot be reached; they stay as they are"}
 
 COMMON = {
     "env": "which env of invoke.yaml, like prod; the configured default when left out",
@@ -51,13 +52,44 @@ SOURCE = {
 }
 
 
+class Opened(NamedTuple):
+    """What every verb works with: one env's configuration, the way to its hosts, and whom to tell."""
+
+    setup: Setup
+    connect: Callable[[], Fleet]
+    console: Console
+
+
+OPENING = {"env": "", "hosts": "", "json": False, "verbose": False, "settle": "", "skip_unreachable": False}
+"""The flags that `_opened` takes, and their defaults. The last two are for the verbs that name them."""
+
+
 def verb(**flags: str) -> Callable[[Callable[..., None]], Any]:
-    """Make a task. Automatic short flags are off: `hosts` would take -h, and `inv deploy -h` would deploy."""
-    optional = [name for name in WAIT if name in flags]
-    made: Callable[[Callable[..., None]], Any] = task(
-        help={**COMMON, **flags}, auto_shortflags=False, positional=[], optional=optional
-    )
-    return made
+    """Make a task of a function that takes an `Opened` and flags of its own, whose help `flags` are.
+
+    Automatic short flags are off: `hosts` would take -h, and `inv deploy -h` would deploy.
+    """
+    words = {**COMMON, **flags}
+    opening = {name: default for name, default in OPENING.items() if name in words}
+
+    def make(story: Callable[..., None]) -> Any:
+        first, *own = inspect.signature(story).parameters.values()
+        named = [inspect.Parameter(name, first.kind, default=default) for name, default in opening.items()]
+        signature = inspect.Signature([inspect.Parameter("context", first.kind), *named, *own])
+
+        def body(*args: Any, **kwargs: Any) -> None:
+            given = signature.bind(*args, **kwargs)
+            given.apply_defaults()
+            context, *_ = given.args
+            with _opened(context, **{name: given.arguments[name] for name in opening}) as opened:
+                story(opened, **{each.name: given.arguments[each.name] for each in own})
+
+        body.__signature__ = signature  # type: ignore[attr-defined]  # what Invoke makes flags of
+        body.__name__, body.__doc__ = story.__name__, story.__doc__
+        optional = [name for name in WAIT if name in words]
+        return task(help=words, auto_shortflags=False, positional=[], optional=optional)(body)
+
+    return make
 
 
 @verb(
@@ -70,20 +102,14 @@ def verb(**flags: str) -> Callable[[Callable[..., None]], Any]:
     **SKIP,
 )
 def deploy(
-    context: Context,
-    env: str = "",
-    hosts: str = "",
+    opened: Opened,
     ref: str = "",
     dirty: bool = False,
-    settle: str = "",
     force: bool = False,
     yes: bool = False,
     wait: str = "",
     batch: str = "",
     pause: str = "",
-    skip_unreachable: bool = False,
-    json: bool = False,
-    verbose: bool = False,
 ) -> None:
     """Bring every host to the release that the source makes, or leave all as they are.
 
@@ -93,133 +119,86 @@ def deploy(
     """
     from deploy import flow
 
-    with _opened(context, env, hosts, settle=settle, skip=skip_unreachable, as_json=json, verbose=verbose) as (
-        setup,
-        console,
-        connect,
-    ):
-        options = flow.Options(ref, dirty, force, yes, _patience(wait), _batching(setup, batch, pause))
-        flow.deploy(setup, connect, console, options)
+    _remember(opened, "deploy")
+    options = flow.Options(ref, dirty, force, yes, _patience(wait), _batching(opened.setup, batch, pause))
+    flow.deploy(*opened, options)
 
 
 @verb(
     to="the id of the release to go back to (see `inv history`); the one before when left out",
+    settle="as for deploy",
     **WAIT,
     **BATCHES,
     **SKIP,
 )
-def rollback(
-    context: Context,
-    env: str = "",
-    hosts: str = "",
-    to: str = "",
-    settle: str = "",
-    wait: str = "",
-    batch: str = "",
-    pause: str = "",
-    skip_unreachable: bool = False,
-    json: bool = False,
-    verbose: bool = False,
-) -> None:
+def rollback(opened: Opened, to: str = "", wait: str = "", batch: str = "", pause: str = "") -> None:
     """Go back to the release before, on every host, with its env and nginx configuration. Nothing is built."""
     from deploy import flow
 
-    with _opened(context, env, hosts, settle=settle, skip=skip_unreachable, as_json=json, verbose=verbose) as (
-        setup,
-        console,
-        connect,
-    ):
-        options = flow.Options(wait=_patience(wait), batching=_batching(setup, batch, pause))
-        flow.rollback(setup, connect, console, to, options)
+    _remember(opened, "rollback")
+    options = flow.Options(wait=_patience(wait), batching=_batching(opened.setup, batch, pause))
+    flow.rollback(*opened, to, options)
 
 
 @verb(**SOURCE, settle="as for deploy", force="plan even if nothing has changed")
-def plan(
-    context: Context,
-    env: str = "",
-    hosts: str = "",
-    ref: str = "",
-    dirty: bool = False,
-    settle: str = "",
-    force: bool = False,
-    json: bool = False,
-    verbose: bool = False,
-) -> None:
+def plan(opened: Opened, ref: str = "", dirty: bool = False, force: bool = False) -> None:
     """Print what deploy would do on each host, and why. Nothing is written on any host."""
     from deploy import flow
 
-    with _opened(context, env, hosts, settle=settle, as_json=json, verbose=verbose) as (setup, console, connect):
-        flow.plan(setup, connect, console, flow.Options(ref, dirty, force))
+    flow.plan(*opened, flow.Options(ref, dirty, force))
 
 
 @verb(**SKIP)
-def status(
-    context: Context,
-    env: str = "",
-    hosts: str = "",
-    skip_unreachable: bool = False,
-    json: bool = False,
-    verbose: bool = False,
-) -> None:
+def status(opened: Opened) -> None:
     """Show what is live on each host: colour, release, since when, health, containers, settings stack."""
     from deploy import flow
 
-    with _opened(context, env, hosts, skip=skip_unreachable, as_json=json, verbose=verbose) as (
-        setup,
-        console,
-        connect,
-    ):
-        flow.status(setup, connect, console)
+    flow.status(*opened)
 
 
 @verb(lines="how many entries of each host")
-def history(
-    context: Context,
-    env: str = "",
-    hosts: str = "",
-    lines: str = "20",
-    json: bool = False,
-    verbose: bool = False,
-) -> None:
+def history(opened: Opened, lines: str = "20") -> None:
     """Show who deployed what, when, and how it ended."""
     from deploy import flow
 
-    with _opened(context, env, hosts, as_json=json, verbose=verbose) as (setup, console, connect):
-        flow.history(setup, connect, console, _whole(lines, "--lines", "a number of lines"))
+    flow.history(*opened, _whole(lines, "--lines", "a number of lines"))
+
+
+@verb(out="where to write the page")
+def report(opened: Opened, out: str = "report.html") -> None:
+    """Write the last deploy or rollback from this machine as one page: a timeline of each host, failures, all steps."""
+    from deploy import report as reports
+
+    page = reports.page(reports.read(reports.journal(opened.setup.app.project, opened.setup.app.env)))
+    reports.write(Path(out), page)
+    opened.console.say(f"the last run stands in {out}")
 
 
 @verb()
-def check(context: Context, env: str = "", hosts: str = "", json: bool = False, verbose: bool = False) -> None:
+def check(opened: Opened) -> None:
     """Say what would stop or spoil a deploy: configuration, ssh, docker, compose, disk, nginx, ports."""
     from deploy import flow
 
-    with _opened(context, env, hosts, as_json=json, verbose=verbose) as (setup, console, connect):
-        flow.check(setup, connect, console)
+    flow.check(*opened)
 
 
-@verb(reason="why; whoever wants to deploy is told")
-def lock(
-    context: Context, env: str = "", hosts: str = "", reason: str = "", json: bool = False, verbose: bool = False
-) -> None:
+@verb(reason="why; whoever wants to deploy is told", **SKIP)
+def lock(opened: Opened, reason: str = "") -> None:
     """Keep every deploy and rollback off the hosts, until `inv unlock`."""
     from deploy import flow
 
-    with _opened(context, env, hosts, as_json=json, verbose=verbose) as (setup, console, connect):
-        flow.put_lock(setup, connect, console, _said(reason, "lock"))
+    flow.put_lock(*opened, _said(reason, "lock"))
 
 
-@verb(reason="why; it goes into the history")
-def unlock(
-    context: Context, env: str = "", hosts: str = "", reason: str = "", json: bool = False, verbose: bool = False
-) -> None:
+@verb(reason="why; it goes into the history", **SKIP)
+def unlock(opened: Opened, reason: str = "") -> None:
     """Let deploys in again after `inv lock`. The lock of a run that is at work, or died, goes by itself."""
     from deploy import flow
 
-    with _opened(context, env, hosts, as_json=json, verbose=verbose) as (setup, console, connect):
-        flow.take_lock_away(setup, connect, console, _said(reason, "unlock"))
+    flow.take_lock_away(*opened, _said(reason, "unlock"))
 
 
-ns = Collection(deploy, rollback, plan, status, history, check, lock, unlock)
+ns = Collection(deploy, rollback, plan, status, history, report, check, lock, unlock)
 
 
 # --- around every task -----------------------------------------------------------------------------------------
@@ -228,14 +207,14 @@ ns = Collection(deploy, rollback, plan, status, history, check, lock, unlock)
 @contextlib.contextmanager
 def _opened(
     context: Context,
+    *,
     env: str,
     hosts: str,
-    *,
+    json: bool,
+    verbose: bool,
     settle: str = "",
-    skip: bool = False,
-    as_json: bool = False,
-    verbose: bool = False,
-) -> Iterator[tuple[Setup, Console, Callable[[], Fleet]]]:
+    skip_unreachable: bool = False,
+) -> Iterator[Opened]:
     """Read the configuration, offer the fleet that it names, and close what was opened.
 
     What a story raises becomes a message and an exit code. SIGTERM, as CI sends it, counts as Ctrl-C.
@@ -243,26 +222,28 @@ def _opened(
     from deploy.console import Console
     from deploy.errors import Failed, GreenroomError, Interrupted
 
-    console = Console(as_json=as_json, verbose=verbose)
+    console = Console(as_json=json, verbose=verbose)
     opened: list[Fleet] = []
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         setup = _setup(context, console, env, hosts, settle)
-        yield setup, console, lambda: _connect(setup, opened, console if skip else None)
+        yield Opened(setup, lambda: _connect(setup, opened, console if skip_unreachable else None), console)
     except GreenroomError as error:
         console.fail(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        console.fail(Interrupted("stopped by the operator, before anything was touched or while it was put back"))
-        sys.exit(Interrupted.exit_code)
+        if not console.ended:
+            console.fail(Interrupted("stopped by the operator, before anything was touched"))
+            sys.exit(Interrupted.exit_code)
     except Exception as error:  # noqa: BLE001  # a traceback helps nobody at 3 a.m.; a run undoes itself before it gets here
         console.fail(
             Failed(f"unexpected {type(error).__name__}: {error}", mend="this is a fault of Greenroom: please report it")
         )
         sys.exit(Failed.exit_code)
     finally:
-        for each in opened:
-            each.close()
+        with contextlib.suppress(KeyboardInterrupt):  # it has ended, and how is known
+            for each in opened:
+                each.close()
         signal.signal(signal.SIGTERM, before)
 
 
@@ -276,6 +257,17 @@ def _setup(context: Context, console: Console, env: str, hosts: str, settle: str
     setup = config.load(_plain(context.config.get("deploy")), config.find(Path.cwd()), env, hosts, settle)
     console.hide(redactor(setup.env, setup.readings))
     return setup
+
+
+def _remember(opened: Opened, verb: str) -> None:
+    from deploy import clock, release, report
+
+    app, hosts = opened.setup.app, [str(host) for host in opened.setup.hosts]
+    began = f"{clock.utc_now():%Y-%m-%d %H:%M} UTC"
+    path = report.journal(app.project, app.env)
+    opened.console.record(
+        path, verb=verb, project=app.project, env=app.env, hosts=hosts, who=release.who(), began=began
+    )
 
 
 def _whole(text: str, flag: str, what: str) -> int:

@@ -33,6 +33,10 @@ LONGEST = 1 << 20
 """Characters after which a line that does not end is cut: a program may draw its progress on one for hours."""
 
 
+KILLED = -1
+"""What paramiko calls the exit status of a program that did not end by itself, or of which no end was heard."""
+
+
 def never() -> bool:
     return False
 
@@ -95,7 +99,13 @@ class SshMachine:
         return Payload(self._exec(script, token, None), token, script.deadline, stop)
 
     def hold(self, script: Script) -> Hold:
-        """Start a script that goes on until it is let go; returns when it has given its first answer."""
+        """Start a script that goes on until it is let go; returns when it has given its first answer.
+
+        Raises:
+            StepFailed: it came to its end without one; what it printed says why.
+            LinkLost: nothing was heard.
+
+        """
         token = secrets.token_hex(8)
         channel = self._exec(script, token, None)
         lines = _lines(channel, script.deadline, never)
@@ -106,7 +116,8 @@ class SshMachine:
                 return Hold(channel, signal)
             if isinstance(signal, shell.Line):
                 heard.append(signal.text)
-        raise LinkLost("\n".join(heard) or "it ended before it answered")
+        said = "; ".join(heard) or "it ended before it answered"
+        raise LinkLost(said) if channel.recv_exit_status() == KILLED else StepFailed(said)
 
     def _exec(self, script: Script, token: str, parcel: IO[bytes] | None) -> paramiko.Channel:
         line, text = shell.wrap(script.render(host.library(), token), sudo=self._sudo, apart=script.sends)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -24,6 +26,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.e2e)
             item.add_marker(pytest.mark.timeout(900))
+
+
+class ByHosts(LoadScopeScheduling):  # type: ignore[misc]  # xdist is not typed
+    """Stories on the same hosts are told by one process, in their order; those on other hosts beside them."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((kind for kind, _ in BEDS if kind in nodeid), BEDS[0][0])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return ByHosts(config, log)
 
 
 @pytest.fixture(scope="module", params=BEDS, ids=lambda bed: f"{bed[0]}-{bed[1]}")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import IO, TYPE_CHECKING, Any
 
-from deploy.errors import LinkLost, Unreachable
+from deploy.errors import LinkLost, StepFailed, Unreachable
 from deploy.recipe import files, shell
 from deploy.recipe.shell import Answer, Begin, End, Finished, Line
 
@@ -52,10 +52,10 @@ class Box:
     """One host.
 
     `sick` holds images that never become healthy here, `refuse` words that fail here and how often; for so many
-    attempts at a connection it is `away`. Its engine may not take images from which layers were left out
-    (`takes_parts`); `sent` is what was left out of those that it sent; so many of
-    its first reads end with its link (`breaks_reads`). A cut link is its reboot if it
-    `reboots`; while its `engine_starts`, the fence cannot look at what docker runs.
+    attempts to come back to it, it is `away`. On a `full` disk no new holder can be written down. Its engine may not
+    take images from which layers were left out (`takes_parts`); `sent` is what was left out of those that it sent; so
+    many of its first reads end with its link (`breaks_reads`). A cut link is its reboot if it `reboots`; while its
+    `engine_starts`, the fence cannot look at what docker runs.
     """
 
     name: str
@@ -75,6 +75,8 @@ class Box:
     holder: str = ""
     locked: str = ""
     away: int = 0
+    unreachable: bool = False
+    full: bool = False
     reboots: bool = False
     engine_starts: bool = False
     connections: dict[str, int] = field(default_factory=dict)
@@ -124,6 +126,12 @@ class World:
 
     def machine(self, host: Host) -> WorldMachine:
         return WorldMachine(self, host, self.boxes[host])
+
+    def open(self, host: Host) -> WorldMachine:
+        """Connect to a host, which may be unreachable."""
+        if self.boxes[host].unreachable:
+            raise Unreachable("it cannot be reached: no route to host")
+        return self.machine(host)
 
     def words(self, host: str | None = None) -> list[str]:
         return [command.words[0] for name, command in self.log if host in (None, name)]
@@ -234,6 +242,8 @@ class WorldMachine:
                 return WorldHold(box, Answer("held_since", ()))
             if how == "first" and box.locked:
                 return WorldHold(box, Answer("locked_by", (box.locked,)))
+            if box.full and how != "again":
+                raise StepFailed("nothing can be written here: is the disk full?")
             box.run, box.holder = run, holder
             return WorldHold(box, Answer("held", ()))
 
@@ -619,6 +629,7 @@ class _Words:
         if any(c.image in self.box.dies_in_settle for c in self.box.of(self.stack(colour))):
             self.said.append(Line("MemoryError"))
             return 1
+        self.answer("found", "30 looks, 0 of them without an answer")
         return 0
 
     def do_drain(self, colour: str, _seconds: str) -> None:

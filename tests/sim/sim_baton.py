@@ -350,6 +350,7 @@ class Thread:
         while not self._future.is_done:
             self._joining.append(clock.current)
             clock.block()
+            clock.heed_ctrl_c()
 
 
 class Lock:

@@ -226,6 +226,7 @@ class SimHold:
                 channel.take()
                 if not channel.over:
                     channel.wait()
+                    clock.heed_ctrl_c()
         if channel in self._link.channels:
             channel.close()
 
@@ -303,9 +304,11 @@ class SimMachine:
         until = clock.now + script.deadline
         clock.at(script.deadline + 0.001, channel.look)
         answers: list[Answer] = []
+        said: list[Signal] = []
         try:
             while clock.now <= until and not (answers or channel.over or channel.link.dead):
-                answers = [signal for signal in channel.take() if isinstance(signal, Answer)]
+                said += channel.take()
+                answers = [signal for signal in said if isinstance(signal, Answer)]
                 if not (answers or channel.over):
                     channel.wait()
         finally:
@@ -313,6 +316,8 @@ class SimMachine:
                 channel.close()
         if answers:
             return SimHold(channel, answers[0])
+        if any(isinstance(signal, End) for signal in said):
+            raise StepFailed("; ".join(signal.text for signal in said if isinstance(signal, Line)))
         if channel.over or channel.link.dead:
             raise LinkLost("it ended before it answered")
         raise Overdue(f"it had not come to an end after {script.deadline:.0f} s")

@@ -12,7 +12,7 @@ FILES = sorted(HOUSE.rglob("*.py"))
 
 FLOORS = [
     {"tasks"},
-    {"flow"},
+    {"flow", "report"},
     {"run"},
     {"release", "lock", "image"},
     {"source", "fleet", "machine"},
@@ -23,7 +23,7 @@ FLOORS = [
     {"config"},
     {"envfile"},
     {"apply"},
-    {"console", "console.live", "console.redact", "console.events", "host"},
+    {"console", "console.live", "console.redact", "console.events", "console.durations", "console.journal", "host"},
     {"clock"},
     {"recipe.plan"},
     {"recipe.image"},
@@ -36,7 +36,8 @@ FLOORS = [
 
 BESIDE = {
     ("console", "console.live"), ("console", "console.events"),
-    ("console.live", "console.events"), ("console", "console.redact"), ("recipe.steps", "recipe.shell"),
+    ("console.live", "console.events"), ("console", "console.redact"), ("console", "console.durations"),
+    ("console.durations", "console.events"), ("console", "console.journal"), ("recipe.steps", "recipe.shell"),
 }  # fmt: skip
 
 
