@@ -407,9 +407,9 @@ def test_confs_of_kept_releases_stay_and_others_go() -> None:
 
 
 def test_an_image_without_a_release_goes_unless_it_is_wanted() -> None:
-    facts = replace(RUNS, orphans=("r2", "r7"))
-    gone, _ = plan.prunable(APP, facts, release("r2"))
-    assert gone == ("r7",)
+    facts = replace(RUNS, orphans=("r1", "r2", "r7", "r8"))
+    gone, _ = plan.prunable(APP, facts, release("r2", replaces="r8"))
+    assert gone == ("r7", "r8")  # the release before cannot be gone back to: its files are not there
 
 
 def test_nothing_old_is_no_step() -> None:
