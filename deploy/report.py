@@ -189,7 +189,7 @@ def _lines(text: str) -> str:
     return _text(text).replace("\n", "<br>")
 
 
-_HUES = dict(zip(Phase, (215, 240, 265, 190, 35, 140, 320, 0), strict=True))
+_HUES = dict(zip(Phase, (215, 65, 265, 190, 35, 140, 320, 0), strict=True))
 """A colour a phase, as degrees on the wheel; their names stand beside them."""
 
 
