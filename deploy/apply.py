@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from deploy.recipe.model import Host
-    from deploy.recipe.shell import Answer, Command, Signal
+    from deploy.recipe.shell import Answer, Command, Line, Signal
     from deploy.recipe.steps import Cargo, Parcel, Plan, Step
 
 TAIL = 40
@@ -47,6 +47,16 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
+class Terminal(Protocol):
+    """The far end of a terminal: something that types and is typed to."""
+
+    def fileno(self) -> int: ...
+    def read(self) -> bytes: ...
+    def write(self, typed: bytes) -> None: ...
+    def resize(self, columns: int, rows: int) -> None: ...
+    def end(self) -> int: ...
+
+
 class Machine(Protocol):
     """A Host we can talk to: over SSH, or in memory for tests."""
 
@@ -57,6 +67,7 @@ class Machine(Protocol):
     ) -> Iterator[Signal]: ...
     def fetch(self, script: Script, *, stop: Callable[[], bool] = ...) -> Source: ...
     def hold(self, script: Script) -> Hold: ...
+    def interact(self, line: Command, kind: str, size: tuple[int, int]) -> Terminal: ...
     def reconnect(self) -> None: ...
     def close(self) -> None: ...
 
@@ -101,6 +112,30 @@ def ask(machine: Machine, variables: tuple[tuple[str, str], ...], *questions: Co
             case shell.Finished():
                 return answers
     raise LinkLost("it stopped answering: " + ("; ".join(lines) or "not a word"))
+
+
+def listen(machine: Machine, script: Script, stop: Callable[[], bool] = lambda: False) -> Iterator[Answer | Line]:
+    """Yield what a script says, as it says it, until it ends or `stop` says so.
+
+    Raises:
+        LinkLost: it went silent before its end.
+        StepFailed: it says that it failed; why stands in what it said last.
+
+    """
+    lines: collections.deque[str] = collections.deque(maxlen=TAIL)
+    for signal in machine.run(script, stop=stop):
+        match signal:
+            case shell.Line(text):
+                lines.append(text)
+                yield signal
+            case shell.Answer():
+                yield signal
+            case shell.End(_, status) if status:
+                raise StepFailed(lines[-1] if lines else f"failed (exit status {status})")
+            case shell.Finished():
+                return
+    if not stop():
+        raise LinkLost("the link went away")
 
 
 def apply(machine: Machine, plan: Plan, phase: Phase, circumstances: Circumstances) -> list[Answer]:

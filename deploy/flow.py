@@ -67,7 +67,7 @@ def deploy(setup: Setup, connect: Connect, console: Console, options: Options) -
             host: plans.plan_deploy(setup.app, host, facts, made.release, tree.stamps, fleet.leader, builders)
             for host, facts in seen.items()
         }
-        _consent(planned, console, yes=options.yes)
+        consent(planned, console, yes=options.yes)
         run.carry_out(
             "deploy", planned, made.release, lambda parcel: release.pack(tree, made, parcel), options.batching
         )
@@ -81,7 +81,7 @@ def rollback(setup: Setup, connect: Connect, console: Console, to: str = "", opt
     fleet = connect()
     with engaged(setup.app, fleet, console, f"rollback {to}".strip(), Terms(options.wait)) as run:
         seen = run.observe()
-        _fit(setup.app, seen)
+        fit(setup.app, seen)
         target = to or plans.rollback_target(setup.app, seen)
         wanted = {host: _stored(setup.app, facts, host, target) for host, facts in seen.items()}
         if all(plans.live_release(setup.app, facts) == target for facts in seen.values()):
@@ -229,7 +229,7 @@ def _release(setup: Setup, console: Console, options: Options) -> tuple[source.T
     return tree, made
 
 
-def _consent(planned: Plans, console: Console, *, yes: bool) -> None:
+def consent(planned: Plans, console: Console, *, yes: bool) -> None:
     """Refuse what a host cannot take, and ask for what nobody should be surprised by."""
     refused: dict[str, GreenroomError] = {
         str(host): Unfit("; ".join(each.refusals)) for host, each in planned.items() if each.refusals
@@ -245,7 +245,7 @@ def _consent(planned: Plans, console: Console, *, yes: bool) -> None:
         raise Refused("\n".join(asks), mend="if that is what you want, say --yes; `inv plan` shows all of it")
 
 
-def _fit(app: App, seen: Mapping[Host, Facts]) -> None:
+def fit(app: App, seen: Mapping[Host, Facts]) -> None:
     unfit: dict[str, GreenroomError] = {
         str(host): Unfit("; ".join(reasons)) for host, facts in seen.items() if (reasons := plans.fitness(app, facts))
     }

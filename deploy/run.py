@@ -143,7 +143,7 @@ class Run:
         try:
             self.phase(Phase.FINISH, planned, parcels)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the same
-            again = "--force" if verb == "deploy" else f"--to={to.id}"
+            again = f"--to={to.id}" if verb == "rollback" else "--force"
             raise NeedsHuman(
                 f"{str(error) or STOPPED}\n"
                 f"{to.id} is live on {_hosts(planned)}; what came before it is not cleared away.",

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from deploy.config import EnvKeys, TopKeys
-from deploy.tasks import COMMON, ns
+from deploy.front import COMMON
+from deploy.tasks import ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 import threading
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from deploy.console.events import Event
     from deploy.console.journal import Journal
     from deploy.console.live import LiveTable
+    from deploy.console.terminal import Terminal
     from deploy.errors import GreenroomError
 
 
@@ -26,7 +26,8 @@ class Console:
     """Takes events from many threads and shows them in one of three ways.
 
     A live table on a terminal, one line an event elsewhere, one JSON object a line on request. Steps' own output is
-    shown only where it failed, or with `verbose`. `ended` says whether a run has told that it did what it was to do.
+    shown only where it failed, or with `verbose`. `ended` says whether a run has told that it did what it was to do;
+    it is `unheard` once nobody reads what it prints any more.
     """
 
     def __init__(self, *, as_json: bool = False, verbose: bool = False, out: TextIO | None = None) -> None:
@@ -40,6 +41,7 @@ class Console:
         self._durations = Durations()
         self._journal: Journal | None = None
         self.ended = False
+        self.unheard = False
 
     @property
     def fancy(self) -> bool:
@@ -110,6 +112,22 @@ class Console:
         else:
             self._print(text)
 
+    def log(self, host: str, service: str, text: str, at: str = "") -> None:
+        """Print a line that a program wrote: on which host, by which service, when, as far as that is of interest."""
+        with self._lock:
+            if self._json:
+                named = {"at": at, "host": host.strip(), "service": service}
+                self.data({**{key: value for key, value in named.items() if value}, "text": text})
+            else:
+                where = " ".join(filter(None, (host, service)))
+                self._print(f"{where} | {text}" if where else text)
+
+    def terminal(self) -> Terminal | None:
+        """Return the terminal that the operator sits at, if there is one."""
+        from deploy.console.terminal import Terminal
+
+        return Terminal() if self.fancy and sys.stdin.isatty() else None
+
     def data(self, value: Mapping[str, Any]) -> None:
         """Print a value for programs."""
         self._write(self._as_json(value))
@@ -145,9 +163,11 @@ class Console:
         """Nobody may be listening any more (`inv deploy | head`): a deploy does not break off half-way for that."""
         encoding = self._out.encoding or "utf-8"
         line = f"{text}\n".encode(encoding, "replace").decode(encoding)
-        with contextlib.suppress(OSError):
+        try:
             self._out.write(line)
             self._out.flush()
+        except OSError:
+            self.unheard = True
 
 
 def _plain(event: Event, elapsed: float) -> str:

@@ -66,6 +66,9 @@ build() {
     }
 }
 
+# tag RELEASE: the image of this release is that of another one.
+tag() { docker tag "$PROJECT:$1" "$PROJECT:$RELEASE"; }
+
 # migrate COLOUR FILE SERVICE WORD...: run a command once in the new image.
 migrate() {
     colour=$1

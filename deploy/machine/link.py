@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import math
 import secrets
 from typing import IO, TYPE_CHECKING
 
@@ -25,9 +26,15 @@ BLOCK = 1 << 16
 LOOK = 0.2
 """Seconds between two looks at whether somebody wants to break off."""
 
+OPENING = 15
+"""Seconds that a host may take to open a channel."""
+
 IN_FLIGHT = 1 << 19
 """Bytes of a parcel that may be on their way. More would fill buffers along a thin line for longer than a silence may
 last: no answer overtakes them (see wire.py). Half a MiB a round trip of 100 ms is 5 MB/s."""
+
+BEAT = 3.0
+"""Seconds between two signs that we listen; the first goes at once."""
 
 LONGEST = 1 << 20
 """Characters after which a line that does not end is cut: a program may draw its progress on one for hours."""
@@ -76,6 +83,8 @@ class SshMachine:
     ) -> Iterator[Signal]:
         """Run a script and yield what it says, as it says it; break off when `stop` says so.
 
+        One that is `heard` is told every BEAT seconds that we listen, and ends when it is not.
+
         Raises:
             LinkLost: the end was not heard: the outcome is unknown.
 
@@ -83,7 +92,7 @@ class SshMachine:
         token = secrets.token_hex(8)
         channel = self._exec(script, token, parcel)
         try:
-            for line in _lines(channel, script.deadline, stop):
+            for line in _lines(channel, script.deadline, _listening(channel, stop) if script.heard else stop):
                 yield from shell.parse(line, token)
         finally:
             channel.close()
@@ -119,6 +128,21 @@ class SshMachine:
         said = "; ".join(heard) or "it ended before it answered"
         raise LinkLost(said) if channel.recv_exit_status() == KILLED else StepFailed(said)
 
+    def interact(self, line: shell.Command, kind: str, size: tuple[int, int]) -> Terminal:
+        """Start a command that gets a terminal of a kind and a size (columns, rows).
+
+        Raises:
+            LinkLost: the link broke.
+
+        """
+        try:
+            channel = self._transport.open_session(timeout=OPENING)
+            channel.get_pty(kind, *size)
+            channel.exec_command(shell.alone(line, sudo=self._sudo))
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise LinkLost(f"the link broke: {error or type(error).__name__}", sent=False) from None
+        return Terminal(channel)
+
     def _exec(self, script: Script, token: str, parcel: IO[bytes] | None) -> paramiko.Channel:
         line, text = shell.wrap(script.render(host.library(), token), sudo=self._sudo, apart=script.sends)
         try:
@@ -143,8 +167,37 @@ class SshMachine:
             while parcel and (block := parcel.read(BLOCK)):
                 _await_room(channel, whole, script.deadline)
                 _send(channel, block)
-            if not script.holds:
+            if not (script.holds or script.heard):
                 channel.shutdown_write()
+
+
+class Terminal:
+    """The far end of the operator's terminal."""
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+
+    def fileno(self) -> int:
+        return self._channel.fileno()
+
+    def read(self) -> bytes:
+        """Return what has come, once something has: nothing at the end."""
+        return self._channel.recv(BLOCK)
+
+    def write(self, typed: bytes) -> None:
+        with contextlib.suppress(OSError):  # it may have ended; that is what reading tells
+            self._channel.sendall(typed)
+
+    def resize(self, columns: int, rows: int) -> None:
+        with contextlib.suppress(paramiko.SSHException):
+            self._channel.resize_pty(columns, rows)
+
+    def end(self) -> int:
+        """Return the exit code of what ran there; -1 if the link went away before it was told."""
+        self._channel.status_event.wait(LOOK)
+        code = self._channel.exit_status
+        self._channel.close()
+        return code
 
 
 class Hold:
@@ -222,6 +275,21 @@ class Payload:
             raise StepFailed("send the image: failed: " + "; ".join(tail[-3:]), tail=tail)
         if shell.Finished() not in signals:
             raise LinkLost("the link went away while a host was read")
+
+
+def _listening(channel: paramiko.Channel, stop: Callable[[], bool]) -> Callable[[], bool]:
+    """Return `stop`, which sends the signs that we listen as often as it is asked: at each look."""
+    last = -math.inf
+
+    def asked() -> bool:
+        nonlocal last
+        if clock.monotonic() - last >= BEAT and channel.send_ready():
+            last = clock.monotonic()
+            with contextlib.suppress(OSError):  # whether the link is there is what reading tells
+                channel.sendall(b".")
+        return stop()
+
+    return asked
 
 
 def _await_room(channel: paramiko.Channel, whole: int, limit: float) -> None:

@@ -43,6 +43,12 @@ def build(app: App, colour: Colour) -> Step:
     )
 
 
+def tag(release_id: str) -> Step:
+    return Step(
+        "take over the image", f"it is that of {release_id}: only the env differs", shell.command("tag", release_id)
+    )
+
+
 def migrate(app: App, colour: Colour) -> Step:
     return Step(
         "migrate the database",

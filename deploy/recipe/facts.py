@@ -50,6 +50,20 @@ def history(lines: int) -> Command:
     return shell.command("history_lines", lines)
 
 
+def own_files(*names: str) -> Command:
+    """Ask for files of the release that the variables name; for all that go with it into another one when unnamed."""
+    return shell.command("tell_files", *names)
+
+
+def read_files(answers: Iterable[Answer]) -> dict[str, bytes]:
+    """Read the answers to `own_files`: contents by name. A last line without its newline has one now."""
+    lines: dict[str, list[str]] = {}
+    for answer in answers:
+        name, *parts = answer.values
+        lines.setdefault(name, []).extend(["\t".join(parts)] if answer.key == "own_line" else [])
+    return {name: "".join(f"{line}\n" for line in each).encode() for name, each in lines.items()}
+
+
 def read(answers: Iterable[Answer]) -> Facts:
     """Fold a host's answers into Facts. An answer that is not known is an error in this house, not on the host."""
     known: dict[str, list[tuple[str, ...]]] = {}

@@ -38,10 +38,12 @@ def plan_deploy(
     stamps: Mapping[str, str],
     leader: Host,
     builders: Mapping[Host, Host] = ITSELF,
+    verb: str = "deploy",
 ) -> Plan:
     """Decide what a host will go through to get from what it serves to `release`.
 
     The `leader` migrates, for all. `builders` say which host builds for which; one that is not named builds for itself.
+    `verb` is what the history will call it.
     """
     idle = idle_colour(facts)
     missing, changed = infrastructure(app, host, facts, release)
@@ -49,7 +51,7 @@ def plan_deploy(
     return Plan(
         note=describe(app, facts),
         live=live_release(app, facts),
-        steps=_flow_of_colours(app, host, facts, release, "deploy")
+        steps=_flow_of_colours(app, host, facts, release, verb)
         | {
             Phase.PREPARE: (
                 *files.send(release, stamps, facts),
@@ -113,7 +115,7 @@ def _flow_of_colours(app: App, host: Host, facts: Facts, release: Release, verb:
     """From start to finish: what a deploy and a rollback share."""
     live, idle = facts.switch, idle_colour(facts)
     workers = workers_of(app, host, release)
-    left, _ = strays(app, host, facts, release) if verb == "deploy" else ((), ())
+    left, _ = strays(app, host, facts, release) if verb != "rollback" else ((), ())
     old_releases, old_confs = prunable(app, facts, release)
     return {
         Phase.START: (docker.start(app, idle), nginx.gate(app, idle)),

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MARK = "\x1e"
 
@@ -74,8 +78,9 @@ class Script:
     """Consecutive commands that travel in one round trip.
 
     With `run` (the id of a run that holds the lock) it works inside the app's directory, behind the fence; without,
-    it may only look. `deadline` in seconds, over all of it; a script that `holds` goes on until it is let go; one that
-    `sends` has its standard output for a payload, and says everything else by the standard error.
+    it may only look. `deadline` in seconds, over all of it; a script that `holds` goes on until it is let go, one that
+    is `heard` for as long as somebody listens; one that `sends` has its standard output for a payload, and says
+    everything else by the standard error.
     """
 
     commands: tuple[Command, ...]
@@ -84,6 +89,7 @@ class Script:
     deadline: float = 60
     holds: bool = False
     sends: bool = False
+    heard: bool = False
 
     def render(self, library: str, token: str) -> str:
         """Return the sh text: the library, the variables, and a marked step for each command.
@@ -108,7 +114,15 @@ class Script:
         return "\n".join([*lines, "mark finished", "}"]) + "\n"
 
 
-READS_INPUT = frozenset({"receive", "hold", "take_image"})
+READS_INPUT = frozenset({"receive", "hold", "take_image", "follow_logs", "run_inside"})
+
+
+_AS_ROOT = 'sudo -n env HOME="$HOME" '
+
+
+def alone(line: Command, *, sudo: bool = False) -> str:
+    """Return the command line of an exec request for a command that comes without a script."""
+    return f"exec {_AS_ROOT if sudo else ''}{line}"
 
 
 def wrap(script: str, *, sudo: bool = False, apart: bool = False) -> tuple[str, bytes]:
@@ -120,9 +134,20 @@ def wrap(script: str, *, sudo: bool = False, apart: bool = False) -> tuple[str, 
     The standard error comes with the standard output, or `apart`.
     """
     text = script.encode()
-    who = 'sudo -n env HOME="$HOME" ' if sudo else ""
+    who = _AS_ROOT if sudo else ""
     errors = "" if apart else " 2>&1"
     return f"exec {who}sh -c 'eval \"$(dd bs={len(text)} count=1 iflag=fullblock 2>/dev/null)\"'{errors}", text
+
+
+SHELL = "if command -v bash >/dev/null; then exec bash; fi; exec sh"
+
+
+def in_terminal(container: str, words: Sequence[str] = ()) -> Command:
+    """Return what gives a terminal to a command in a container: the words given, or the best shell there is.
+
+    This one stands in an exec request as it is: a script could not leave the standard input to whoever types.
+    """
+    return command("docker", "exec", "-it", container, *(words or ("sh", "-c", SHELL)))
 
 
 def parse(line: str, token: str) -> list[Signal]:

@@ -16,6 +16,7 @@ from world import World
 
 from deploy import clock, config, fleet, flow, run
 from deploy.console import Console
+from deploy.console.redact import redactor
 from deploy.recipe import plan
 
 
@@ -81,6 +82,15 @@ class Operator:
 
     def history(self) -> None:
         flow.history(self.setup(), self._connect, self._console(), 20)
+
+    def does(self, story: Any, *words: Any, hosts: str = "", as_json: bool = False) -> Any:
+        """Play one of the stories of deploy/operate.py, on some hosts of the env or on all; `text` is what it said."""
+        self.printed.seek(0)
+        self.printed.truncate()
+        console = Console(out=self.printed, as_json=as_json)
+        setup = self.setup(hosts)
+        console.hide(redactor(setup.env, setup.readings))
+        return story(setup, lambda: self._connect(hosts), console, *words)
 
     def live(self) -> list[str]:
         """Return the release that each host serves."""

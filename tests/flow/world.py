@@ -23,6 +23,7 @@ from deploy.recipe.shell import Answer, Begin, End, Finished, Line
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from deploy.apply import Terminal
     from deploy.recipe.model import Host
     from deploy.recipe.shell import Command, Script, Signal
 
@@ -68,6 +69,7 @@ class Box:
     confs: set[str] = field(default_factory=set)
     releases: dict[str, dict[str, Any]] = field(default_factory=dict)
     served: dict[str, int] = field(default_factory=dict)
+    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     source: dict[str, str] = field(default_factory=dict)
     history: list[str] = field(default_factory=list)
     run: str = ""
@@ -90,6 +92,8 @@ class Box:
     dies_in_settle: set[str] = field(default_factory=set)
     refuse: dict[str, int] = field(default_factory=dict)
     lacks: tuple[str, ...] = ()
+    logs: dict[str, list[str]] = field(default_factory=dict)
+    commands: dict[tuple[str, ...], tuple[int, str]] = field(default_factory=dict)
     was_served: bool = False
     received: list[str] = field(default_factory=list)
 
@@ -172,16 +176,9 @@ class World:
 
 
 LOOKS = {
-    "observe",
-    "probe",
-    "examine",
-    "history_lines",
-    "hold",
-    "await_engine",
-    "tell_layers",
-    "tell_built",
-    "send_image",
-}
+    "observe", "probe", "examine", "history_lines", "hold", "await_engine", "tell_layers", "tell_built", "send_image",
+    "tell_logs", "follow_logs", "inside", "run_inside", "tell_files",
+}  # fmt: skip
 
 
 class WorldHold:
@@ -222,6 +219,9 @@ class WorldMachine:
 
     def close(self) -> None:
         """Connections cost nothing here."""
+
+    def interact(self, line: Command, kind: str, size: tuple[int, int]) -> Terminal:
+        raise Impossible(f"nobody sits at a terminal here: {line}, {kind}, {size}")
 
     def reconnect(self) -> None:
         if self._box.away:
@@ -416,6 +416,47 @@ class _Words:
         for line in self.box.history[-int(lines) :]:
             self.answer("history", line)
 
+    def do_tell_logs(self, _since: str, lines: str, *services: str) -> None:
+        for c in self._logging(*services):
+            self.answer("log_of", f"{c.stack}/{c.service}")
+            written = self.box.logs.get(c.service, [])
+            self.said += [
+                Line(text) for text in (written if lines == "all" else written[-int(lines) :] * bool(int(lines)))
+            ]
+
+    def do_follow_logs(self, _lease: str, _since: str, _lines: str, *services: str) -> int:
+        """Follow until the link breaks: hosts whose services have written nothing lose it at once."""
+        for c in self._logging(*services):
+            for text in self.box.logs.get(c.service, []):
+                self.answer("log", f"{c.stack}/{c.service}", text)
+        return 0 if self.box.logs else 1
+
+    def _logging(self, *services: str) -> list[Container]:
+        return [c for c in self.box.containers if not services or c.service in services]
+
+    def do_tell_files(self, *names: str) -> None:
+        own = self.box.files[self.v["RELEASE"]]
+        for name in names or sorted(own.keys() - {"release.json", "definitions.json"}):
+            self.answer("own_file", name)
+            for line in own[name].decode().splitlines():
+                self.answer("own_line", name, line)
+
+    def do_inside(self, service: str) -> int:
+        stacks = (self.stack(self.box.switch), self.settings)
+        found = next((c for stack in stacks for c in self.box.of(stack, service)), None)
+        if found is None:
+            self.said.append(Line(f"no container of {service} runs here; live is {self.box.switch}"))
+            return 1
+        self.answer("inside", found.id)
+        return 0
+
+    def do_run_inside(self, _lease: str, service: str, *words: str) -> int:
+        if self.do_inside(service):
+            return 1
+        code, text = self.box.commands.get(words, (127, f"{words[0]}: not found"))
+        self.said = [Line(text), Answer("exited", (str(code),))]
+        return 0
+
     # --- files -------------------------------------------------------------------------------------------------
 
     def do_receive(self) -> None:
@@ -447,6 +488,7 @@ class _Words:
                 raise Impossible(f"{member.name} would be half there for a moment")
             ident = self.v["RELEASE"]
             self.box.releases.setdefault(ident, {})
+            self.box.files.setdefault(ident, {})[name] = data
             if name == "release.json":
                 self.box.releases[ident] = json.loads(data)
         else:
@@ -480,6 +522,7 @@ class _Words:
                 raise Impossible(f"{self.box.name}: {ident} is forgotten and still runs")
             self.box.releases.pop(ident, None)
             self.box.served.pop(ident, None)
+            self.box.files.pop(ident, None)
             self.box.images.discard(f"{self.v['PROJECT']}:{ident}")
 
     def do_forget_confs(self, *confs: str) -> None:
@@ -537,6 +580,12 @@ class _Words:
             return
         self.box.images.add(self.image())
         self.do_tell_built()
+
+    def do_tag(self, release: str) -> None:
+        self.need_files()
+        if f"{self.v['PROJECT']}:{release}" not in self.box.images:
+            raise Impossible(f"{self.box.name}: there is no image of {release}")
+        self.box.images.add(self.image())
 
     def do_migrate(self, colour: str, _file: str, _service: str, *_words: str) -> None:
         self._need_image(colour)

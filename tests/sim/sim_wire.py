@@ -280,6 +280,9 @@ class SimMachine:
         finally:
             channel.close()
 
+    def interact(self, *_: object) -> Any:
+        raise AssertionError("nobody sits at a terminal here")
+
     def fetch(self, script: Script, *, stop: Callable[[], bool] = lambda: False) -> SimPayload:
         clock = running()
         clock.alive()

@@ -33,6 +33,9 @@ class Fake:
     def hold(self, *_: Any) -> Any:
         raise AssertionError("nobody holds anything here")
 
+    def interact(self, *_: Any) -> Any:
+        raise AssertionError("nobody sits at a terminal here")
+
     def reconnect(self) -> None:
         raise AssertionError("nobody loses a link here")
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from invoke.context import Context
 
-from deploy import flow, tasks
+from deploy import flow, front, tasks
 from deploy.console.events import Event
 from deploy.errors import NeedsHuman
 
@@ -21,12 +21,12 @@ class Fleet:
 
 @pytest.fixture(autouse=True)
 def fleet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "_setup", lambda *_: None)
-    monkeypatch.setattr(tasks, "_connect", lambda _setup, opened, _skips: opened.append(Fleet()))
+    monkeypatch.setattr(front, "_setup", lambda *_: None)
+    monkeypatch.setattr(front, "_connect", lambda _setup, opened, _skips: opened.append(Fleet()))
 
 
 def run(*happens: Event | BaseException) -> Any:
-    with tasks._opened(Context(), env="", hosts="", json=False, verbose=False) as (_, connect, console):
+    with front._opened(Context(), env="", hosts="", json=False, verbose=False) as (_, connect, console):
         connect()
         for each in happens:
             if isinstance(each, BaseException):
@@ -71,9 +71,9 @@ def test_hosts_that_cannot_be_reached_are_left_out_only_where_that_is_said(
     monkeypatch: pytest.MonkeyPatch, verb: str, story: str, flags: dict[str, str]
 ) -> None:
     told: list[bool] = []
-    monkeypatch.setattr(tasks, "_connect", lambda _setup, _opened, skips: told.append(skips is not None))
-    monkeypatch.setattr(tasks, "_batching", lambda *_: None)
-    monkeypatch.setattr(tasks, "_remember", lambda *_: None)
+    monkeypatch.setattr(front, "_connect", lambda _setup, _opened, skips: told.append(skips is not None))
+    monkeypatch.setattr(tasks, "batching", lambda *_: None)
+    monkeypatch.setattr(tasks, "remember", lambda *_: None)
     monkeypatch.setattr(flow, story, lambda _setup, connect, *_: connect())
     for skip in (True, False):
         getattr(tasks, verb)(Context(), skip_unreachable=skip, **flags)
