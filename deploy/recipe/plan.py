@@ -267,7 +267,8 @@ def prunable(app: App, facts: Facts, release: Release) -> tuple[tuple[str, ...],
     live = live_release(app, facts)
     served = sorted((r for r in facts.releases if r.served and r.id != release.id), key=lambda r: r.served)
     keep = {release.id, live, release.replaces} | {r.id for r in served[-(app.keep - 1) :] if app.keep > 1}
-    gone = tuple(ident for ident in (*(r.id for r in facts.releases), *facts.orphans) if ident not in keep)
+    orphans = (ident for ident in facts.orphans if ident not in {release.id, live})  # no way back: their files are gone
+    gone = (*(r.id for r in facts.releases if r.id not in keep), *orphans)
     confs = {r.record.conf for r in facts.releases if r.id in keep and r.record} | {release.conf}
     return gone, tuple(c for c in facts.confs if c not in confs)
 

@@ -87,6 +87,13 @@ def test_a_home_that_nobody_has_is_refused(folder: Path) -> None:
         config.load(data(ssh={"identity": "~nobody-here/key"}), folder)
 
 
+def test_who_builds_is_one_host_or_each(folder: Path) -> None:
+    assert config.load(data(), folder).app.build == "once"
+    assert config.load(data(envs={"prod": {"hosts": ["a"], "build": "each"}}), folder).app.build == "each"
+    with pytest.raises(ConfigError, match=r"deploy\.build: invalid enum value 'twice'"):
+        config.load(data(build="twice"), folder)
+
+
 def test_two_colour_files_may_differ(folder: Path) -> None:
     setup = config.load(data(colours={"blue": "b.yml", "green": "g.yml"}), folder)
     assert setup.app.colour_file(Colour.GREEN) == "g.yml"
