@@ -123,5 +123,65 @@ def push(
     operate.push_env(*opened, options)
 
 
-TASKS = (ps, logs, exec, releases, prune, Collection("env", diff, push))
+YES = {"yes": "agree to what it asks for: users may notice"}
+
+
+@verb()
+def up(opened: Opened) -> None:
+    """Start what the settings stack lacks, as the live release has it."""
+    from deploy import operate
+
+    operate.settings_up(*opened)
+
+
+@verb(service="which services, separated by commas; all but nginx when left out", **YES)
+def restart(opened: Opened, service: str = "", yes: bool = False) -> None:
+    """Restart services of the settings stack, one after the other."""
+    from deploy import flags, operate
+
+    operate.settings_restart(*opened, flags.names(service, "--service"), yes=yes)
+
+
+@verb()
+def reload(opened: Opened) -> None:
+    """Bring the nginx configuration here to every host, without a lost request.
+
+    It is tested on every host before any nginx reloads. The next deploy brings it, too; a rollback brings back what
+    its release had.
+    """
+    from deploy import operate
+
+    operate.settings_reload(*opened)
+
+
+@verb(**YES)
+def down(opened: Opened, yes: bool = False) -> None:
+    """Stop and remove the settings stack: nobody is served until `inv settings.up`."""
+    from deploy import operate
+
+    operate.settings_down(*opened, yes=yes)
+
+
+@verb(reason="why; status tells it")
+def on(opened: Opened, reason: str = "") -> None:
+    """Show users the maintenance page. Health checks stay green, and deploys work."""
+    from deploy import operate
+
+    operate.maintenance(*opened, " ".join(reason.split()) or "no reason was given")
+
+
+@verb()
+def off(opened: Opened) -> None:
+    """Let users in again after `inv maintenance.on`."""
+    from deploy import operate
+
+    operate.maintenance(*opened)
+
+
+TASKS = (
+    *(ps, logs, exec, releases, prune),
+    Collection("env", diff, push),
+    Collection("settings", up, restart, reload, down),
+    Collection("maintenance", on, off),
+)
 """What goes into the namespace beside the verbs of a deploy."""

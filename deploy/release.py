@@ -70,7 +70,7 @@ def make(setup: Setup, tree: Tree, templates: Templates) -> Made:
     settings = _compose(stacks[app.settings_file], app.settings_file)
     definitions = files.definitions(settings, setup.env, setup.dotenv)
     _check_services(setup, definitions, {name: _compose(stacks[name], name) for _, name in app.colour_files})
-    conf = files.digest(*(part for name, content in sorted(confs.items()) for part in (name.encode(), content)))[:16]
+    conf = _conf_digest(confs)
     manifest = files.manifest_digest(tree.stamps)
     release = Release(
         id=_ident(tree),
@@ -83,10 +83,29 @@ def make(setup: Setup, tree: Tree, templates: Templates) -> Made:
         definitions=tuple(sorted(definitions.items())),
     )
     own = [
-        *(File(f"nginx/{conf}/{name}", content, 0o600) for name, content in confs.items()),
+        *_conf_files(conf, confs),
         *_own_files(setup, release, stacks, settings),
     ]
     return Made(release, tuple(own))
+
+
+def nginx_conf(setup: Setup, templates: Templates) -> tuple[str, tuple[File, ...]]:
+    """Return the nginx configuration that lies here: its digest, and its files."""
+    confs = templates.directory(setup.nginx)
+    conf = _conf_digest(confs)
+    return conf, _conf_files(conf, confs)
+
+
+def _conf_digest(confs: Mapping[str, bytes]) -> str:
+    return files.digest(*(part for name, content in sorted(confs.items()) for part in (name.encode(), content)))[:16]
+
+
+def _conf_files(conf: str, confs: Mapping[str, bytes]) -> tuple[File, ...]:
+    """Configurations may hold secrets, and root reads them; pages are read by nginx's workers."""
+    return tuple(
+        File(f"nginx/{conf}/{name}", content, 0o644 if name.endswith(".html") else 0o600)
+        for name, content in confs.items()
+    )
 
 
 def with_env(setup: Setup, live: Release, conf: str, lying: Mapping[str, bytes]) -> Made:

@@ -89,6 +89,16 @@ start() {
 # one: beat is never doubled.
 settings_up() { settings up -d --no-deps --no-build "$@"; }
 
+# settings_restart SERVICE...: one after the other, each as gently as its file asks.
+settings_restart() {
+    for service; do
+        ids=$(docker ps -q --filter "label=com.docker.compose.project=$SETTINGS" \
+            --filter "label=com.docker.compose.service=$service") || return
+        # shellcheck disable=SC2086  # the ids are hexadecimal words
+        [ -z "$ids" ] || docker restart $ids >/dev/null || return
+    done
+}
+
 # settings_down SERVICE...: services that the settings file no longer has, or not for this host.
 settings_down() {
     for service; do

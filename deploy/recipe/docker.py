@@ -86,6 +86,12 @@ def settings_ready(services: Iterable[str]) -> Step:
     )
 
 
+def settings_restart(services: Iterable[str]) -> Step:
+    return Step(
+        "restart settings services", "somebody asked for it", shell.command("settings_restart", *services), deadline=600
+    )
+
+
 def refresh(services: Iterable[str]) -> Step:
     return Step(
         "hand the workers the new release",
@@ -95,10 +101,10 @@ def refresh(services: Iterable[str]) -> Step:
     )
 
 
-def settings_down(services: Iterable[str]) -> Step:
+def settings_down(services: Iterable[str], because: str = "they would run old code for ever") -> Step:
     return Step(
-        "remove services that left the file",
-        "they would run old code for ever",
+        "remove settings services",
+        because,
         shell.command("settings_down", *services),
         deadline=600,
     )

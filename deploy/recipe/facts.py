@@ -93,13 +93,14 @@ def read(answers: Iterable[Answer]) -> Facts:
         lacks=tuple(values[0] for values in known.get("lacks", ())),
         trouble=one("no_docker"),
         locked=one("locked"),
+        maintenance=one("maintenance"),
         colour_health=tuple((Colour(colour), state) for colour, state in known.get("health", ())),
     )
 
 
 _KEYS = {
     "base", "docker", "no_docker", "compose", "container", "image", "switch", "proxy_runs", "conf", "nginx_dir",
-    "release", "source_same", "file", "disk_free", "lacks", "health", "locked",
+    "release", "source_same", "file", "disk_free", "lacks", "health", "locked", "maintenance",
 }  # fmt: skip
 
 

@@ -157,6 +157,7 @@ class Facts:
     lacks: tuple[str, ...] = ()
     trouble: str = ""
     locked: str = ""
+    maintenance: str = ""
     colour_health: tuple[tuple[Colour, str], ...] = ()
 
     def of(self, stack: str, service: str | None = None) -> tuple[Container, ...]:
