@@ -45,11 +45,12 @@ def deploy(
     batch: str = "",
     pause: str = "",
 ) -> None:
-    """Bring every host to the release that the source makes, or leave all as they are.
+    """Bring every host to a new release, or none.
 
-    The idle colour is built, started and gated on health on every host; then every host switches; the new colour is
-    watched for the settle delay; only then the old one is drained and stopped. Any failure before that puts every host
-    back. Exit codes: 0 done, 1 failed and undone, 2 refused and nothing touched, 3 a human is needed.
+    It is the release that the source makes. The idle colour is built, started and gated on health on every host; then
+    every host switches; the new colour is watched for the settle delay; only then the old one is drained and stopped.
+    Any failure before that puts every host back. Exit codes: 0 done, 1 failed and undone, 2 refused and nothing
+    touched, 3 a human is needed.
     """
     from deploy import flow
 
@@ -65,7 +66,10 @@ def deploy(
     **SKIP,
 )
 def rollback(opened: Opened, to: str = "", wait: str = "", batch: str = "", pause: str = "") -> None:
-    """Go back to the release before, on every host, with its env and nginx configuration. Nothing is built."""
+    """Go back to the release before, on every host.
+
+    Its env and nginx configuration come back with it. Nothing is built.
+    """
     from deploy import flow
 
     options = flow.Options(wait=patience(wait), batching=batching(opened.setup, batch, pause))
@@ -74,7 +78,10 @@ def rollback(opened: Opened, to: str = "", wait: str = "", batch: str = "", paus
 
 @verb(**SOURCE, settle="as for deploy", force="plan even if nothing has changed")
 def plan(opened: Opened, ref: str = "", dirty: bool = False, force: bool = False) -> None:
-    """Print what deploy would do on each host, and why. Nothing is written on any host."""
+    """Print what a deploy would do, and why.
+
+    Nothing is written on any host.
+    """
     from deploy import flow
 
     flow.plan(*opened, flow.Options(ref, dirty, force))
@@ -82,7 +89,10 @@ def plan(opened: Opened, ref: str = "", dirty: bool = False, force: bool = False
 
 @verb(**SKIP)
 def status(opened: Opened) -> None:
-    """Show what is live on each host: colour, release, since when, health, containers, settings stack."""
+    """Show what is live on each host, and how it feels.
+
+    Colour, release, since when, health, containers, settings stack; a lock, maintenance.
+    """
     from deploy import flow
 
     flow.status(*opened)
@@ -98,7 +108,10 @@ def history(opened: Opened, lines: str = "20") -> None:
 
 @verb()
 def check(opened: Opened) -> None:
-    """Say what would stop or spoil a deploy: configuration, ssh, docker, compose, disk, nginx, ports."""
+    """Say what would stop or spoil a deploy.
+
+    Configuration, ssh, docker, compose, disk, nginx, ports.
+    """
     from deploy import flow
 
     flow.check(*opened)
@@ -106,7 +119,7 @@ def check(opened: Opened) -> None:
 
 @verb(reason="why; whoever wants to deploy is told")
 def lock(opened: Opened, reason: str = "") -> None:
-    """Keep every deploy and rollback off the hosts, until `inv unlock`."""
+    """Keep every run off the hosts, until `inv unlock`."""
     from deploy import flow
 
     flow.put_lock(*opened, said(reason, "lock"))
@@ -114,7 +127,10 @@ def lock(opened: Opened, reason: str = "") -> None:
 
 @verb(reason="why; it goes into the history")
 def unlock(opened: Opened, reason: str = "") -> None:
-    """Let deploys in again after `inv lock`. The lock of a run that is at work, or died, goes by itself."""
+    """Let runs in again after `inv lock`.
+
+    The lock of a run that is at work, or died, goes by itself.
+    """
     from deploy import flow
 
     flow.take_lock_away(*opened, said(reason, "unlock"))
@@ -156,4 +172,5 @@ class _Program(Program):
 
 def main() -> None:
     """Run the console script `greenroom`."""
-    _Program(name="Greenroom", binary="greenroom", namespace=ns, version=__version__).run()
+    # The name for completion is said, too: Invoke would take the one that it was called by, whatever that was.
+    _Program(name="Greenroom", binary="greenroom", binary_names=["greenroom"], namespace=ns, version=__version__).run()

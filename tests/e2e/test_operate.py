@@ -44,7 +44,7 @@ def at_work(stage: Stage, *names: str) -> list[str]:
 
 
 def gone(stage: Stage, *names: str) -> bool:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while left := at_work(stage, *names):
         if time.monotonic() > deadline:
             raise AssertionError(left)
@@ -107,7 +107,7 @@ def test_ps_and_releases(stage: Stage) -> None:
         "celery", "celery-beat", "nginx", "postgres", "redis",
     }  # fmt: skip
     rows = [json.loads(line) for line in stage.inv("releases", "--json").out.splitlines()]
-    assert [(row["release"], row["is"]) for row in rows] == [(live, "live")]
+    assert [row["release"] for row in rows if row["is"] == "live"] == [live]
 
 
 def test_logs_come_in_the_order_of_time(stage: Stage) -> None:
@@ -120,7 +120,7 @@ def test_logs_come_in_the_order_of_time(stage: Stage) -> None:
 
 def test_logs_are_followed_until_ctrl_c_and_nothing_stays_on_the_host(stage: Stage, typed: type) -> None:
     following = typed("logs", "-f", "--service=web,nginx", "--grep=find-me")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not at_work(stage, "docker logs -t -f"):
         assert time.monotonic() < deadline
     with pytest.raises(OSError, match="404"):
@@ -166,7 +166,7 @@ def test_a_shell_has_a_terminal_of_its_own(stage: Stage) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5, shown
 
 
-def seen(screen: int, what: bytes = b"\0", within: float = 15) -> bytes:
+def seen(screen: int, what: bytes = b"\0", within: float = 60) -> bytes:
     """Read what a terminal shows until something stands there, or until it is over."""
     shown, deadline = b"", time.monotonic() + within
     while what not in shown:
