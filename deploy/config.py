@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import difflib
 import ipaddress
+import os
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -15,10 +16,12 @@ import msgspec
 
 from deploy import envfile
 from deploy.errors import ConfigError
+from deploy.recipe import compose, derive
+from deploy.recipe.derive import Adopted, Outline
 from deploy.recipe.model import App, Colour, Health, Host
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 FILE = "invoke.yaml"
 SSH_PORT = 22
@@ -41,8 +44,20 @@ class Ssh(msgspec.Struct, forbid_unknown_fields=True):
     sudo: bool = False
 
 
+class StackKeys(msgspec.Struct, forbid_unknown_fields=True):
+    """A compose file that is deployed as it is; see recipe/derive.py."""
+
+    file: str
+    coloured: list[str]
+    port: int = 0
+    front: str = ""
+    without: list[str] = msgspec.field(default_factory=list)
+    name: str = ""
+    folder: str = ""
+
+
 class EnvKeys(msgspec.Struct, forbid_unknown_fields=True):
-    """Every key that an env may have; all but `hosts`, `dotenv` and `settings` may stand above, for all envs."""
+    """Every key that an env may have; each may also stand above, for all envs that do not say otherwise."""
 
     hosts: list[str] = msgspec.field(default_factory=list)
     dotenv: str = ""
@@ -53,6 +68,7 @@ class EnvKeys(msgspec.Struct, forbid_unknown_fields=True):
     service: str = "web"
     proxy: str = "nginx"
     colours: dict[Literal["blue", "green"], str] = msgspec.field(default_factory=dict)
+    stack: StackKeys | None = None
     nginx: str = "nginx"
     health: HealthKeys = msgspec.field(default_factory=HealthKeys)
     migrate: str = ""
@@ -61,6 +77,7 @@ class EnvKeys(msgspec.Struct, forbid_unknown_fields=True):
     settle: int = 30
     drain: int = 30
     keep: int = 5
+    build: Literal["once", "each"] = "once"
     build_timeout: int = 1800
     migrate_timeout: int = 600
     ssh: Ssh = msgspec.field(default_factory=Ssh)
@@ -80,7 +97,8 @@ class TopKeys(EnvKeys, forbid_unknown_fields=True):
 class Setup:
     """One env, ready to work with. `dotenv` is the app's own env file, byte for byte; `env` is python-dotenv's reading.
 
-    `readings` are all the values that a compose may take from it, by name. Its repr shows no value of the env file.
+    `readings` are all the values that a compose may take from it, by name. `adopted` and its `shape` are the compose
+    file that is deployed as it is, if one is. Its repr shows no value of the env file.
     """
 
     app: App
@@ -94,6 +112,8 @@ class Setup:
     env: dict[str, str]
     readings: tuple[tuple[str, str], ...]
     dotenv_paths: frozenset[Path]
+    adopted: Adopted | None = None
+    shape: Outline | None = None
 
     def __repr__(self) -> str:
         return f"Setup({self.app.project!r}, {self.app.env!r}, hosts={[str(h) for h in self.hosts]})"
@@ -168,30 +188,13 @@ def _setup(top: TopKeys, keys: EnvKeys, name: str, directory: Path, hosts: str) 
     _refuse_shared_hosts(top, name, every)
     _check_names(top, keys, name, where)
     dotenv = envfile.read(_local(directory, keys.dotenv or f".env.{name}", f"{where}.dotenv"), f"{where}.dotenv")
+    adopted = _adopted(top, keys, name, directory) if keys.stack else None
+    shape = derive.outline(adopted) if adopted else None
+    app = _app(top, keys, name, every)
     return Setup(
-        app=App(
-            project=top.project,
-            env=name,
-            hosts=every,
-            root=keys.root.removeprefix("~/").rstrip("/") or "/",
-            network=keys.network,
-            volumes=tuple(keys.volumes),
-            service=keys.service,
-            proxy=keys.proxy,
-            health=Health(keys.health.path, keys.health.host, keys.health.timeout),
-            colour_files=tuple((c, keys.colours.get(c.value, "colour.yml")) for c in Colour),
-            settings_file=keys.settings or f"setting_{name}.yml",
-            migrate=tuple(_split(keys.migrate, "deploy.migrate")),
-            workers=tuple(keys.workers),
-            singletons=tuple(keys.singletons),
-            settle=keys.settle,
-            drain=keys.drain,
-            build_timeout=keys.build_timeout,
-            migrate_timeout=keys.migrate_timeout,
-            keep=keys.keep,
-        ),
+        app=_as_adopted(app, adopted, shape) if adopted and shape else app,
         hosts=_subset(every, hosts, where),
-        ssh=keys.ssh,
+        ssh=_from(directory, keys.ssh),
         directory=directory,
         source=_local(directory, top.source, "deploy.source"),
         templates=_local(directory, top.templates, "deploy.templates"),
@@ -200,9 +203,92 @@ def _setup(top: TopKeys, keys: EnvKeys, name: str, directory: Path, hosts: str) 
         env=dotenv.values,
         readings=dotenv.readings,
         dotenv_paths=frozenset(
-            _local(directory, str(each.get("dotenv") or f".env.{other}"), f"deploy.envs.{other}.dotenv")
+            _local(directory, str(each.get("dotenv") or top.dotenv or f".env.{other}"), f"deploy.envs.{other}.dotenv")
             for other, each in top.envs.items()
         ),
+        adopted=adopted,
+        shape=shape,
+    )
+
+
+def _app(top: TopKeys, keys: EnvKeys, name: str, every: tuple[Host, ...]) -> App:
+    return App(
+        project=top.project,
+        env=name,
+        hosts=every,
+        root=keys.root.removeprefix("~/").rstrip("/") or "/",
+        network=keys.network,
+        volumes=tuple(keys.volumes),
+        service=keys.service,
+        proxy=keys.proxy,
+        health=Health(keys.health.path, keys.health.host, keys.health.timeout),
+        colour_files=tuple((c, keys.colours.get(c.value, "colour.yml")) for c in Colour),
+        settings_file=keys.settings or f"setting_{name}.yml",
+        migrate=tuple(_split(keys.migrate, "deploy.migrate")),
+        workers=tuple(keys.workers),
+        singletons=tuple(keys.singletons),
+        settle=keys.settle,
+        drain=keys.drain,
+        build_timeout=keys.build_timeout,
+        migrate_timeout=keys.migrate_timeout,
+        keep=keys.keep,
+        build=keys.build,
+    )
+
+
+def _as_adopted(app: App, adopted: Adopted, shape: Outline) -> App:
+    """What a compose file says for itself goes before the defaults."""
+    return replace(
+        app,
+        service=adopted.coloured[0],
+        volumes=(),
+        workers=tuple(dict.fromkeys((*app.workers, *shape.workers))),
+        kept=shape.volumes,
+        images=shape.images,
+    )
+
+
+def _adopted(top: TopKeys, keys: EnvKeys, name: str, directory: Path) -> Adopted:
+    """Read the compose file that is deployed as it is.
+
+    Raises:
+        ConfigError: it cannot be read, or a key of `deploy.stack` is wrong.
+
+    """
+    stack = keys.stack
+    if stack is None or not stack.coloured:
+        raise ConfigError("deploy.stack.coloured: expected at least one service, like [web]")
+    if keys.colours or keys.settings:
+        raise ConfigError("deploy.stack: it makes the files that colours and settings would name: say one or the other")
+    for key, values in (("coloured", stack.coloured), ("without", stack.without)):
+        for index, value in enumerate(values):
+            _must_match(_NAME, value, f"deploy.stack.{key}[{index}]", "the name of a service")
+    if stack.name:
+        _must_match(_PROJECT, stack.name, "deploy.stack.name", "a compose project name, as its volumes begin with")
+    if stack.folder:
+        _must_match(re.compile(r"/[^:$\s]*"), stack.folder, "deploy.stack.folder", "an absolute path on the hosts")
+    if not 0 <= stack.port < 1 << 16:
+        raise ConfigError(f"deploy.stack.port: expected a port of the container, got {stack.port}")
+    path = _local(directory, stack.file, "deploy.stack.file")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"deploy.stack.file: cannot read {path}: {error.strerror}") from None
+    dotenv = keys.dotenv or f".env.{name}"
+    return Adopted(
+        file=stack.file,
+        document=compose.read_raw(content, stack.file),
+        coloured=tuple(stack.coloured),
+        project=top.project,
+        proxy=keys.proxy,
+        port=stack.port,
+        front=stack.front,
+        without=tuple(stack.without),
+        name=stack.name,
+        folder=stack.folder.rstrip("/"),
+        at=os.path.relpath(path.parent, _local(directory, top.source, "deploy.source")),
+        env_files=tuple(dict.fromkeys((".env", f".env.{name}", dotenv))),
+        migrates=bool(keys.migrate),
     )
 
 
@@ -217,11 +303,24 @@ def _local(directory: Path, text: str, where: str) -> Path:
         raise ConfigError(f"{where}: {text!r} cannot be a path here: {error}") from None
 
 
+def _from(directory: Path, ssh: Ssh) -> Ssh:
+    """Let relative paths start where invoke.yaml lies: a known_hosts that a team keeps with its project is found."""
+    paths: dict[str, str] = {}
+    for name in ("known_hosts", "config", "identity"):
+        if path := getattr(ssh, name):
+            try:
+                paths[name] = str(directory / Path(path).expanduser())
+            except RuntimeError as error:
+                raise ConfigError(f"deploy.ssh.{name}: {path!r}: {_lower(str(error))}") from None
+    return msgspec.structs.replace(ssh, **paths)
+
+
 # --- single values ---------------------------------------------------------------------------------------------
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _PATH = re.compile(r"(~/|/)?\.?\w[\w.+-]*(/\.?\w[\w.+-]*)*/?|/")
+_HOST_HEADER = re.compile(r"[\w.:\[\]-]+")
 _URL_PATH = re.compile(r"/[^\s\"'\\]*")
 _HOST = re.compile(
     r"(?:(?P<user>[\w.+-]+)@)?(?:\[(?P<ip6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9_][\w.-]*))(?::(?P<port>\d+))?"
@@ -291,7 +390,7 @@ def _check_names(top: TopKeys, keys: EnvKeys, name: str, where: str) -> None:
         _must_match(_NAME, keys.settings, f"{where}.settings", "a file name in templates, without a folder")
     _must_match(_PATH, keys.root, "deploy.root", "a path on the host, absolute or below the login's home")
     _must_match(_URL_PATH, keys.health.path, "deploy.health.path", "a path that begins with /")
-    _must_match(re.compile(r"[\w.:\[\]-]+"), keys.health.host, "deploy.health.host", "a host name, as users send it")
+    _must_match(_HOST_HEADER, keys.health.host, "deploy.health.host", "a host name, as users send it")
     for path, number, least in (
         ("settle", keys.settle, 0),
         ("drain", keys.drain, 0),
@@ -329,6 +428,20 @@ def _subset(every: tuple[Host, ...], wanted: str, where: str) -> tuple[Host, ...
             raise ConfigError(f"--hosts: {name} is not in {where}.hosts{_nearest(name, by_name)}")
     chosen = {by_name[name] for name in names}
     return tuple(host for host in every if host in chosen)
+
+
+def refuse_odd(project: str, hosts: Iterable[str], domain: str, health: str) -> None:
+    """Refuse what invoke.yaml could not say.
+
+    Raises:
+        ConfigError: with the key's path.
+
+    """
+    _must_match(_PROJECT, project, "deploy.project", "a compose project name: lower case letters, digits, - and _")
+    _must_match(_URL_PATH, health, "deploy.health.path", "a path that begins with /")
+    _must_match(_HOST_HEADER, domain, "deploy.health.host", "a host name, as users send it")
+    for index, host in enumerate(hosts):
+        _host(host.strip(), f"deploy.envs.prod.hosts[{index}]")
 
 
 def whole(text: str, flag: str, what: str) -> int:

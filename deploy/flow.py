@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from deploy import clock, lock, release, source
 from deploy.apply import ask
 from deploy.console.events import Event
-from deploy.errors import Failed, GreenroomError, HostFailures, Refused, Unfit
+from deploy.errors import Failed, GreenroomError, HostFailures, Interrupted, Refused, Unfit
+from deploy.recipe import data, image, nginx
 from deploy.recipe import facts as questions
-from deploy.recipe import nginx
 from deploy.recipe import plan as plans
 from deploy.recipe.steps import Phase
 from deploy.run import Batching, Terms, engaged, no_parcels, observe
@@ -63,15 +63,18 @@ def deploy(setup: Setup, connect: Connect, console: Console, options: Options) -
                 Event("ended", text=f"nothing to do: {_standing(setup.app, seen)} (--force deploys all the same)")
             )
             return
+        builders = image.builders(setup.app, seen)
         planned = {
-            host: plans.plan_deploy(setup.app, host, facts, made.release, tree.stamps, fleet.leader)
+            host: plans.plan_deploy(setup.app, host, facts, made.release, tree.stamps, fleet.leader, builders)
             for host, facts in seen.items()
         }
         consent(planned, console, yes=options.yes)
         run.carry_out(
             "deploy", planned, made.release, lambda parcel: release.pack(tree, made, parcel), options.batching
         )
-        console.emit(Event("ended", text=f"{made.release.id} is live on {_hosts(seen)}"))
+        before = made.release.replaces
+        back = f"; the way back to {before}: inv rollback --env={setup.app.env}" if before else ""
+        console.emit(Event("ended", text=f"{made.release.id} is live on {_hosts(seen)}{back}"))
 
 
 def rollback(setup: Setup, connect: Connect, console: Console, to: str = "", options: Options = EVERYWHERE) -> None:
@@ -94,14 +97,19 @@ def rollback(setup: Setup, connect: Connect, console: Console, to: str = "", opt
 def plan(setup: Setup, connect: Connect, console: Console, options: Options) -> None:
     """Print what deploy would do on each host, and why. Nothing is written, nothing is locked."""
     tree, made = _release(setup, console, options)
+    if setup.adopted:
+        _show(setup, made, console)
+        for note in made.notes:
+            console.say(f"{setup.adopted.file}: {note}")
     fleet = connect()
     seen = observe(setup.app, fleet, made.release.manifest)
     made = release.replacing(made, plans.newest_live(setup.app, seen.values()))
     if not options.force and all(plans.is_unchanged(setup.app, host, seen[host], made.release) for host in seen):
         console.say(f"nothing to do: {_standing(setup.app, seen)}")
         return
+    builders = image.builders(setup.app, seen)
     for host, facts in seen.items():
-        planned = plans.plan_deploy(setup.app, host, facts, made.release, tree.stamps, fleet.leader)
+        planned = plans.plan_deploy(setup.app, host, facts, made.release, tree.stamps, fleet.leader, builders)
         console.say(f"{host}: {planned.note}")
         for refusal in planned.refusals:
             console.say(f"{host}: stops the deploy: {refusal}")
@@ -112,6 +120,13 @@ def plan(setup: Setup, connect: Connect, console: Console, options: Options) -> 
             ("host", "phase", "step", "because"),
             [(str(host), phase, step.title, step.because) for phase, step in steps],
         )
+
+
+def config(setup: Setup, console: Console, options: Options) -> None:
+    """Print the compose files that hosts would get. No host is asked."""
+    templates = Templates(setup.templates)
+    made = release.make(setup, _tree(setup, templates, options), templates)
+    _show(setup, made, console)
 
 
 def status(setup: Setup, connect: Connect, console: Console) -> None:
@@ -149,7 +164,7 @@ def check(setup: Setup, connect: Connect, console: Console) -> None:
     """
     app = setup.app
     templates = Templates(setup.templates)
-    tree = source.read(setup.source, dirty=True, templates=templates, secret=setup.dotenv_paths)
+    tree = _tree(setup, templates, Options(dirty=True))
     release.make(setup, tree, templates)
     console.say(f"configuration: {len(app.hosts)} hosts, source {setup.source}, {len(tree.leaves)} files")
     fleet = connect()
@@ -160,8 +175,8 @@ def check(setup: Setup, connect: Connect, console: Console) -> None:
         if not found:
             variables = questions.variables(app, compose=facts.compose)
             machine = next(m for m in fleet.machines if m.host == host)
-            answers = ask(machine, variables, questions.examine(*_ports(setup.env)))
-            found = plans.shortcomings(answers)
+            answers = ask(machine, variables, questions.examine(*_ports(setup)))
+            found = [*plans.shortcomings(answers), *data.refusals(facts)]
             versions = {a.key: a.values[0] for a in answers if a.values}
             console.say(
                 f"{host}: docker {facts.docker}, {facts.compose} {versions.get('compose_version', '?')}, "
@@ -182,7 +197,7 @@ def put_lock(setup: Setup, connect: Connect, console: Console, reason: str) -> N
     with engaged(setup.app, fleet, console, "lock") as run:
         steps = plans.plan_lock(setup.app, who, lock.manual(who, reason), reason)
         _everywhere(run, fleet, steps)
-        console.emit(Event("ended", text=f"locked: {_hosts(m.host for m in fleet.machines)}"))
+        console.emit(Event("ended", text=f"locked: {_reached(setup, fleet)}"))
 
 
 def take_lock_away(setup: Setup, connect: Connect, console: Console, reason: str) -> None:
@@ -191,35 +206,63 @@ def take_lock_away(setup: Setup, connect: Connect, console: Console, reason: str
     with engaged(setup.app, fleet, console, "unlock", Terms(through=True)) as run:
         steps = plans.plan_unlock(setup.app, release.who(), reason)
         _everywhere(run, fleet, steps)
-        console.emit(Event("ended", text=f"unlocked: {_hosts(m.host for m in fleet.machines)}"))
+        console.emit(Event("ended", text=f"unlocked: {_reached(setup, fleet)}"))
 
 
 def _everywhere(run: Run, fleet: Fleet, steps: Plan) -> None:
     """Do the same on every host. A failure on one may leave others changed, whatever kind of failure it is."""
     try:
         run.phase(Phase.FINISH, dict.fromkeys((m.host for m in fleet.machines), steps), no_parcels)
-    except HostFailures as failures:
+    except (HostFailures, Interrupted) as failures:
         raise Failed(f"{failures}\nOther hosts may have it; `inv status` shows which.", mend="say it again") from None
+
+
+def _reached(setup: Setup, fleet: Fleet) -> str:
+    """Name the hosts of a run, and those that were left out: nobody must take them for locked, or for open."""
+    reached = [machine.host for machine in fleet.machines]
+    left = [host for host in setup.hosts if host not in reached]
+    return _hosts(reached) + (f"; left out, and as they were: {_hosts(left)}" if left else "")
 
 
 # --- their parts -----------------------------------------------------------------------------------------------
 
 
-def _ports(env: Mapping[str, str]) -> list[str]:
-    """Return the ports that the templates' nginx publishes."""
-    return [env.get(name) or str(default) for name, default in nginx.PORTS.items()]
+def _ports(setup: Setup) -> list[str]:
+    """Return the ports that nginx publishes; one that only compose knows is left out."""
+    own = {"HTTP_PORT": setup.shape.published} if setup.shape else {}
+    defaults = {name: str(default) for name, default in nginx.PORTS.items() if not setup.shape} | own
+    stated = [(setup.env.get(name) or default).rpartition(":")[2] for name, default in defaults.items()]
+    return [port for port in stated if port.isdecimal()]
 
 
 def _release(setup: Setup, console: Console, options: Options) -> tuple[source.Tree, release.Made]:
     templates = Templates(setup.templates)
-    tree = source.read(
-        setup.source, ref=options.ref, dirty=options.dirty, templates=templates, secret=setup.dotenv_paths
-    )
+    tree = _tree(setup, templates, options)
     made = release.make(setup, tree, templates)
     console.emit(Event("note", text=f"release {made.release.id}: {tree.origin}"))
     if tree.left_out:
         console.emit(Event("note", text=tree.left_out))
     return tree, made
+
+
+def _tree(setup: Setup, templates: Templates, options: Options) -> source.Tree:
+    """Read the source. One with a compose file of its own has a Dockerfile, too: nothing is put beside it."""
+    return source.read(
+        setup.source,
+        ref=options.ref,
+        dirty=options.dirty,
+        templates=templates,
+        secret=setup.dotenv_paths,
+        defaults=() if setup.adopted else source.CONTEXT_DEFAULTS,
+    )
+
+
+def _show(setup: Setup, made: release.Made, console: Console) -> None:
+    """Print the compose files that hosts get, each with the compose projects that it makes."""
+    app = setup.app
+    for name, text in made.compose_files.items():
+        stacks = [app.stack(colour) for colour, file in app.colour_files if file == name]
+        console.file(name, ", ".join(stacks or [app.settings_stack]), text)
 
 
 def consent(planned: Plans, console: Console, *, yes: bool) -> None:

@@ -99,33 +99,42 @@ def _opened(
     settle: str = "",
     skip_unreachable: bool = False,
 ) -> Iterator[Opened]:
-    """Read the configuration, offer the fleet that it names, and close what was opened.
-
-    What a story raises becomes a message and an exit code. SIGTERM, as CI sends it, counts as Ctrl-C.
-    """
+    """Read the configuration, offer the fleet that it names, and close what was opened."""
     from deploy.console import Console
-    from deploy.errors import Failed, GreenroomError, Interrupted
 
     console = Console(as_json=json, verbose=verbose)
     opened: list[Fleet] = []
+    with told(console):
+        try:
+            setup = _setup(context, console, env, hosts, settle)
+            yield Opened(setup, lambda of=setup: _connect(of, opened, console if skip_unreachable else None), console)
+        finally:
+            with contextlib.suppress(KeyboardInterrupt):  # it has ended, and how is known
+                for each in opened:
+                    each.close()
+
+
+@contextlib.contextmanager
+def told(console: Console) -> Iterator[None]:
+    """Turn what is raised into a message and an exit code. SIGTERM, as CI sends it, counts as Ctrl-C."""
+    from deploy.errors import Failed, GreenroomError, Interrupted
+
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        setup = _setup(context, console, env, hosts, settle)
-        yield Opened(setup, lambda of=setup: _connect(of, opened, console if skip_unreachable else None), console)
+        yield
     except GreenroomError as error:
         console.fail(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        console.fail(Interrupted("stopped by the operator, before anything was touched or while it was put back"))
-        sys.exit(Interrupted.exit_code)
+        if not console.ended:
+            console.fail(Interrupted("stopped by the operator, before anything was touched"))
+            sys.exit(Interrupted.exit_code)
     except Exception as error:  # noqa: BLE001  # a traceback helps nobody at 3 a.m.; a run undoes itself before it gets here
         console.fail(
             Failed(f"unexpected {type(error).__name__}: {error}", mend="this is a fault of Greenroom: please report it")
         )
         sys.exit(Failed.exit_code)
     finally:
-        for each in opened:
-            each.close()
         signal.signal(signal.SIGTERM, before)
 
 
@@ -139,6 +148,18 @@ def _setup(context: Context, console: Console, env: str, hosts: str, settle: str
     setup = config.load(_plain(context.config.get("deploy")), config.find(Path.cwd()), env, hosts, settle)
     console.hide(redactor(setup.env, setup.readings))
     return setup
+
+
+def remember(opened: Opened, verb: str) -> None:
+    """Have this run written down, for `inv report`."""
+    from deploy import clock, release, report
+
+    app, hosts = opened.setup.app, [str(host) for host in opened.setup.hosts]
+    began = f"{clock.utc_now():%Y-%m-%d %H:%M} UTC"
+    path = report.journal(app.project, app.env)
+    opened.console.record(
+        path, verb=verb, project=app.project, env=app.env, hosts=hosts, who=release.who(), began=began
+    )
 
 
 def whole(text: str, flag: str, what: str) -> int:

@@ -6,7 +6,7 @@ import sys
 
 from invoke.collection import Collection
 
-from deploy.front import BATCHES, SKIP, WAIT, Opened, batching, patience, verb, whole
+from deploy.front import BATCHES, SKIP, WAIT, Opened, batching, patience, remember, verb, whole
 
 LOOKED_THROUGH = 10_000
 """Lines of each container in which --grep looks, unless told otherwise."""
@@ -121,6 +121,7 @@ def push(
     """
     from deploy import flow, operate
 
+    remember(opened, "env push")
     options = flow.Options(force=force, yes=yes, wait=patience(wait), batching=batching(opened.setup, batch, pause))
     operate.push_env(*opened, options)
 

@@ -8,44 +8,40 @@ import socket
 from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, Any
 
-import yaml
-
 from deploy import clock, source
 from deploy.errors import ConfigError, Refused
-from deploy.recipe import facts, files
+from deploy.recipe import compose, derive, facts, files
 from deploy.recipe.model import Release
 from deploy.source import File
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from deploy.config import Setup
     from deploy.recipe.steps import Parcel
     from deploy.source import Templates, Tree
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # which one is known at run time
-    """Safe both; the one in C is ten times as fast, and not everywhere."""
-
-
-def _tagged(loader: Any, tag: str, node: yaml.Node) -> list[Any]:
-    """Read `!reset` and `!override` of compose v2: what they mean is its business, that they are there counts."""
-    if isinstance(node, yaml.MappingNode):
-        return [f"!{tag}", loader.construct_mapping(node, deep=True)]
-    if isinstance(node, yaml.SequenceNode):
-        return [f"!{tag}", loader.construct_sequence(node, deep=True)]
-    return [f"!{tag}", node.value]
-
-
-_Loader.add_multi_constructor("!", _tagged)
+PROXY_FILE = "setting_prod.yml"
+"""The template whose nginx is that of a derived settings stack."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """A release and its own files, by name below the app's directory on a host."""
+    """A release and its own files, by name below the app's directory on a host.
+
+    `notes` say how its compose files differ from the one that they were derived from.
+    """
 
     release: Release
     own_files: tuple[File, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def compose_files(self) -> dict[str, str]:
+        """The compose files by name, without their folder."""
+        named = {file.name.rpartition("/")[2]: file for file in self.own_files if file.name.endswith(".yml")}
+        return {name: file.content.decode() for name, file in sorted(named.items())}
 
 
 def who() -> str:
@@ -65,11 +61,13 @@ def make(setup: Setup, tree: Tree, templates: Templates) -> Made:
 
     """
     app = setup.app
-    stacks = {name: templates.read(name) for name in {*dict(app.colour_files).values(), app.settings_file}}
-    confs = templates.directory(setup.nginx)
-    settings = _compose(stacks[app.settings_file], app.settings_file)
+    stacks, notes = _stacks(setup, tree, templates)
+    confs = nginx_confs(setup, templates)
+    settings = compose.read(stacks[app.settings_file], f"templates/{app.settings_file}")
     definitions = files.definitions(settings, setup.env, setup.dotenv)
-    _check_services(setup, definitions, {name: _compose(stacks[name], name) for _, name in app.colour_files})
+    _check_services(
+        setup, definitions, {name: compose.read(stacks[name], f"templates/{name}") for _, name in app.colour_files}
+    )
     conf = _conf_digest(confs)
     manifest = files.manifest_digest(tree.stamps)
     release = Release(
@@ -86,12 +84,53 @@ def make(setup: Setup, tree: Tree, templates: Templates) -> Made:
         *_conf_files(conf, confs),
         *_own_files(setup, release, stacks, settings),
     ]
-    return Made(release, tuple(own))
+    return Made(release, tuple(own), notes)
+
+
+def _stacks(setup: Setup, tree: Tree, templates: Templates) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    """Return the compose files by name, and what is to be said of them: the templates, or what one file makes."""
+    app = setup.app
+    if setup.adopted is None or setup.shape is None:
+        return {name: templates.read(name) for name in {*dict(app.colour_files).values(), app.settings_file}}, ()
+    proxy = compose.read_raw(templates.read(PROXY_FILE), f"templates/{PROXY_FILE}")["services"]["nginx"]
+    derived = derive.derive(setup.adopted, setup.shape, proxy, tree.kind)
+    colour, settings = compose.write(derived.colour), compose.write(derived.settings)
+    notes = (*derived.notes, *_about_confs(setup, templates), *_about_data(setup, derived.settings))
+    return {**dict.fromkeys(dict(app.colour_files).values(), colour), app.settings_file: settings}, notes
+
+
+def _about_confs(setup: Setup, templates: Templates) -> tuple[str, ...]:
+    """The project's own nginx confs go as they are, so they have to know where the app listens."""
+    wanted = f"{setup.app.service}-blue:{setup.shape.port}" if setup.shape else ""
+    if not templates.has(setup.nginx) or any(wanted.encode() in c for c in templates.directory(setup.nginx).values()):
+        return ()
+    return (f"no file in templates/{setup.nginx} names {wanted}: nginx will not find the colours there",)
+
+
+def _about_data(setup: Setup, settings: dict[str, Any]) -> Iterator[str]:
+    """On several hosts each has a settings stack of its own, and data in it that the others do not see."""
+    app = setup.app
+    kept = {key for key, _ in app.kept}
+    for name, body in settings["services"].items():
+        mounted = {str(each).partition(":")[0] for each in body.get("volumes") or () if not isinstance(each, dict)}
+        if len(app.hosts) > 1 and name != app.proxy and name not in app.singletons and mounted & kept:
+            yield (
+                f"services.{name}: it keeps data, and runs on each of {len(app.hosts)} hosts with data of its own; "
+                f"for one that all share: deploy.singletons: [{name}], a published port, its address in the env file"
+            )
+
+
+def nginx_confs(setup: Setup, templates: Templates) -> dict[str, bytes]:
+    """Return the project's own nginx confs, or Greenroom's, fitted to a compose file that is deployed as it is."""
+    confs = templates.directory(setup.nginx)
+    if setup.shape is None or templates.has(setup.nginx):
+        return confs
+    return derive.confs(confs, setup.app.service, setup.shape.port)
 
 
 def nginx_conf(setup: Setup, templates: Templates) -> tuple[str, tuple[File, ...]]:
     """Return the nginx configuration that lies here: its digest, and its files."""
-    confs = templates.directory(setup.nginx)
+    confs = nginx_confs(setup, templates)
     conf = _conf_digest(confs)
     return conf, _conf_files(conf, confs)
 
@@ -124,7 +163,7 @@ def with_env(setup: Setup, live: Release, conf: str, lying: Mapping[str, bytes])
         raise Refused(
             f"release {live.id} has no {', '.join(sorted(missing))}", mend="the configuration changed: inv deploy"
         )
-    settings = _compose(stacks[app.settings_file], app.settings_file)
+    settings = compose.read(stacks[app.settings_file], app.settings_file)
     definitions = files.definitions(settings, setup.env, setup.dotenv)
     release = replace(
         live,
@@ -194,23 +233,6 @@ def _ident(tree: Tree) -> str:
 
 def _now() -> str:
     return clock.utc_now().strftime("%Y%m%d-%H%M%S")
-
-
-def _compose(content: bytes, name: str) -> dict[str, Any]:
-    try:
-        data: Any = yaml.load(content, Loader=_Loader)  # noqa: S506  # safe: see there
-        json.dumps(data, default=str)  # an alias may lead to itself
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ConfigError(f"templates/{name} is no YAML: {' '.join(str(error).split())}") from None
-    services = data.get("services") if isinstance(data, dict) else None
-    if not isinstance(services, dict):
-        raise ConfigError(f"templates/{name}: expected a compose file with `services:`")
-    for service, body in services.items():
-        if not isinstance(service, str):
-            raise ConfigError(f"templates/{name}: services.{service}: expected a name", mend="put it in quotes")
-        if not isinstance(body, (dict, list, type(None))):
-            raise ConfigError(f"templates/{name}: services.{service}: expected keys below it, got {body!r}")
-    return dict(data)
 
 
 def _check_services(setup: Setup, definitions: dict[str, str], colours: dict[str, dict[str, Any]]) -> None:

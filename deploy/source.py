@@ -129,11 +129,27 @@ class Tree:
     left_out: str = ""
     stamps: dict[str, str] = field(default_factory=dict)
 
+    def kind(self, path: str) -> str:
+        """Return `file`, `folder`, or '' for what the source does not have: folders that only hold dot files, too."""
+        if path in self.leaves:
+            return "file"
+        below = "" if path == "." else f"{path}/"
+        return "folder" if any(p.startswith(below) and not Path(p).name.startswith(".") for p in self.leaves) else ""
 
-def read(folder: Path, *, ref: str = "", dirty: bool = False, templates: Templates, secret: frozenset[Path]) -> Tree:
+
+def read(
+    folder: Path,
+    *,
+    ref: str = "",
+    dirty: bool = False,
+    templates: Templates,
+    secret: frozenset[Path],
+    defaults: Sequence[str] = CONTEXT_DEFAULTS,
+) -> Tree:
     """Read the source: `ref` (HEAD when empty) of the git work tree at `folder`, or with `dirty` the files as they lie.
 
     A folder that is no git work tree is taken as it lies. Files in `secret` (env files) never travel with a source.
+    What it lacks of `defaults` comes from the templates.
 
     Raises:
         SourceError: no such folder, ref or file; nothing committed; a special file in the tree.
@@ -151,7 +167,7 @@ def read(folder: Path, *, ref: str = "", dirty: bool = False, templates: Templat
     # realpath, since a link to itself is an error to Path.resolve (before Python 3.13).
     leaves = {path: leaf for path, leaf in tree.leaves.items() if Path(os.path.realpath(folder / path)) not in secret}
     _refuse_odd_names(folder, leaves)
-    for name in CONTEXT_DEFAULTS:
+    for name in defaults:
         if name not in leaves:
             leaves[name] = Leaf(executable=name.endswith(".sh"), link=None, content=templates.read(name))
     stamps = {path: leaf.stamp() for path, leaf in leaves.items()}
@@ -336,6 +352,10 @@ class Templates:
     """The project's own templates first; what it lacks comes with Greenroom."""
 
     folder: Path
+
+    def has(self, name: str) -> bool:
+        """Say whether the project itself has a template or a folder of them."""
+        return (self.folder / name).exists()
 
     def _homes(self) -> tuple[Path, ...]:
         return (self.folder, *PACKAGED)

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 
 from invoke.collection import Collection
 from invoke.program import Program
+from invoke.tasks import task
 
 from deploy import __version__, operating
-from deploy.front import BATCHES, SKIP, WAIT, Opened, batching, patience, said, verb, whole
+from deploy.front import BATCHES, SKIP, WAIT, Opened, batching, patience, remember, said, told, verb, whole
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from invoke.context import Context
 
 SOURCE = {
     "ref": "the git commit, branch or tag to deploy; HEAD when left out",
@@ -54,6 +57,7 @@ def deploy(
     """
     from deploy import flow
 
+    remember(opened, "deploy")
     options = flow.Options(ref, dirty, force, yes, patience(wait), batching(opened.setup, batch, pause))
     flow.deploy(*opened, options)
 
@@ -72,6 +76,7 @@ def rollback(opened: Opened, to: str = "", wait: str = "", batch: str = "", paus
     """
     from deploy import flow
 
+    remember(opened, "rollback")
     options = flow.Options(wait=patience(wait), batching=batching(opened.setup, batch, pause))
     flow.rollback(*opened, to, options)
 
@@ -85,6 +90,17 @@ def plan(opened: Opened, ref: str = "", dirty: bool = False, force: bool = False
     from deploy import flow
 
     flow.plan(*opened, flow.Options(ref, dirty, force))
+
+
+@verb(**SOURCE)
+def config(opened: Opened, ref: str = "", dirty: bool = False) -> None:
+    """Print the compose files that every host would get.
+
+    Derived or not; no host is asked.
+    """
+    from deploy import flow
+
+    flow.config(opened.setup, opened.console, flow.Options(ref, dirty))
 
 
 @verb(**SKIP)
@@ -106,6 +122,19 @@ def history(opened: Opened, lines: str = "20") -> None:
     flow.history(*opened, whole(lines, "--lines", "a number of lines"))
 
 
+@verb(out="where to write the page")
+def report(opened: Opened, out: str = "report.html") -> None:
+    """Write the last run from this machine as one page.
+
+    A timeline of each host, failures, all steps.
+    """
+    from deploy import report as reports
+
+    page = reports.page(reports.read(reports.journal(opened.setup.app.project, opened.setup.app.env)))
+    reports.write(Path(out), page)
+    opened.console.say(f"the last run stands in {out}")
+
+
 @verb()
 def check(opened: Opened) -> None:
     """Say what would stop or spoil a deploy.
@@ -117,7 +146,7 @@ def check(opened: Opened) -> None:
     flow.check(*opened)
 
 
-@verb(reason="why; whoever wants to deploy is told")
+@verb(reason="why; whoever wants to deploy is told", **SKIP)
 def lock(opened: Opened, reason: str = "") -> None:
     """Keep every run off the hosts, until `inv unlock`."""
     from deploy import flow
@@ -125,7 +154,7 @@ def lock(opened: Opened, reason: str = "") -> None:
     flow.put_lock(*opened, said(reason, "lock"))
 
 
-@verb(reason="why; it goes into the history")
+@verb(reason="why; it goes into the history", **SKIP)
 def unlock(opened: Opened, reason: str = "") -> None:
     """Let runs in again after `inv lock`.
 
@@ -136,7 +165,42 @@ def unlock(opened: Opened, reason: str = "") -> None:
     flow.take_lock_away(*opened, said(reason, "unlock"))
 
 
-ns = Collection(deploy, rollback, plan, status, history, check, lock, unlock, *operating.TASKS)
+@task(
+    help={
+        "project": "its name on the hosts; the compose file's, or the folder's, when left out",
+        "hosts": "user@address of each host, separated by commas",
+        "domain": "the host name that users type; the health check asks for it",
+        "health": "a path that answers 2xx or 3xx when the app is fit",
+        "service": "the service of the compose file that users reach",
+        "port": "where it listens, inside its container",
+        "yes": "ask nothing; what is there already stays",
+    },
+    auto_shortflags=False,
+    positional=[],
+)
+def init(
+    _: Context,
+    project: str = "",
+    hosts: str = "",
+    domain: str = "",
+    health: str = "",
+    service: str = "",
+    port: str = "",
+    yes: bool = False,
+) -> None:
+    """Make this folder a Greenroom project.
+
+    Nothing that is there is overwritten unasked.
+    """
+    from deploy import adopt
+    from deploy.console import Console
+
+    console = Console()
+    with told(console):
+        adopt.init(Path.cwd(), console, adopt.Answers(project, hosts, domain, health, service, port, yes))
+
+
+ns = Collection(init, deploy, rollback, plan, config, status, history, report, check, lock, unlock, *operating.TASKS)
 
 
 def _explain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -9,11 +9,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 from deploy import clock
+from deploy.console.durations import Durations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from deploy.console.events import Event
+    from deploy.console.journal import Journal
     from deploy.console.live import LiveTable
     from deploy.console.terminal import Terminal
     from deploy.errors import GreenroomError
@@ -23,7 +26,8 @@ class Console:
     """Takes events from many threads and shows them in one of three ways.
 
     A live table on a terminal, one line an event elsewhere, one JSON object a line on request. Steps' own output is
-    shown only where it failed, or with `verbose`. It is `unheard` once nobody reads what it prints any more.
+    shown only where it failed, or with `verbose`. `ended` says whether a run has told that it did what it was to do;
+    it is `unheard` once nobody reads what it prints any more.
     """
 
     def __init__(self, *, as_json: bool = False, verbose: bool = False, out: TextIO | None = None) -> None:
@@ -34,6 +38,9 @@ class Console:
         self._began = clock.monotonic()
         self._redact: Callable[[str], str] = str
         self._live: LiveTable | None = None
+        self._durations = Durations()
+        self._journal: Journal | None = None
+        self.ended = False
         self.unheard = False
 
     @property
@@ -44,8 +51,20 @@ class Console:
         """From now on, pass every text through `redact`."""
         self._redact = redact
 
+    def record(self, path: Path, **head: Any) -> None:
+        """Write this run down, too, once it changes something: first what `head` says of it, then its events."""
+        from deploy.console.journal import Journal
+
+        self._journal = Journal(path)
+        self._journal.write(self._as_json({"kind": "run", **head}))
+
     def emit(self, event: Event) -> None:
+        self.ended = self.ended or event.kind == "ended"
         with self._lock:
+            if self._journal and event.kind != "line":
+                told = {"at": round(self.elapsed, 3), **event.data()}
+                self._journal.write(self._as_json(told), begins=event.kind == "phase")
+            self._durations.hear(event)
             if self._json:
                 self.data({"at": round(self.elapsed, 3), **event.data()})
             elif self._live:
@@ -68,11 +87,13 @@ class Console:
             self._live = LiveTable(hosts, self._out)
 
     def unwatch(self) -> None:
-        """End the live table; what it showed last stays."""
+        """End the live table; what it showed last stays. A run that came to its end says how long it took."""
         with self._lock:
             if self._live:
                 self._live.close()
                 self._live = None
+        if self.ended and self._durations and not self._json:
+            self.table(*self._durations.table())
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print rows under columns, aligned; in JSON one object a row."""
@@ -107,16 +128,25 @@ class Console:
 
         return Terminal() if self.fancy and sys.stdin.isatty() else None
 
+    def file(self, name: str, what: str, text: str) -> None:
+        """Print a file, under a line that says what it is; in JSON as one object."""
+        if self._json:
+            self.data({"at": round(self.elapsed, 3), "kind": "file", "name": name, "text": text})
+        else:
+            self._print(f"# --- {name}: {what}\n{text}")
+
     def data(self, value: Mapping[str, Any]) -> None:
-        """Print a value for programs. Texts are redacted before they are JSON, so that JSON it stays."""
-        shown = {k: self._redact(v) if isinstance(v, str) and k != "kind" else v for k, v in value.items()}
-        self._write(json.dumps(shown, ensure_ascii=False))
+        """Print a value for programs."""
+        self._write(self._as_json(value))
 
     def fail(self, error: GreenroomError) -> None:
         """Say what went wrong, where, and what to type next: on stderr, or as the last JSON event."""
         self.unwatch()
+        told = {"at": round(self.elapsed, 3), "kind": "error", "exit_code": error.exit_code, "text": str(error)}
+        if self._journal:
+            self._journal.write(self._as_json(told))
         if self._json:
-            self.data({"at": round(self.elapsed, 3), "kind": "error", "exit_code": error.exit_code, "text": str(error)})
+            self.data(told)
         else:
             sys.stderr.write(f"{self._redact(str(error))}\n")
 
@@ -127,6 +157,19 @@ class Console:
         self._out.write(f"{question} [y/N] ")
         self._out.flush()
         return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+    def _as_json(self, value: Mapping[str, Any]) -> str:
+        """Redact the texts, and only then make JSON of them."""
+        shown = {k: self._redact(v) if isinstance(v, str) and k != "kind" else v for k, v in value.items()}
+        return json.dumps(shown, ensure_ascii=False)
+
+    def ask(self, question: str, default: str) -> str:
+        """Ask a person; without one, or without a word from them, the answer is the default."""
+        if not self.fancy or not sys.stdin.isatty():
+            return default
+        self._out.write(f"{question} [{default}] ")
+        self._out.flush()
+        return sys.stdin.readline().strip() or default
 
     def _print(self, text: str) -> None:
         self._write(self._redact(text))
@@ -146,7 +189,7 @@ def _plain(event: Event, elapsed: float) -> str:
     """One line an event: when, where, which phase, what."""
     body = {
         "step": f"{event.title}: {event.text}",
-        "done": f"{event.title}: done in {event.seconds:.1f} s",
+        "done": f"{event.title}: done in {event.seconds:.1f} s{event.text and f': {event.text}'}",
         "line": f"| {event.text}",
     }.get(event.kind, event.text or event.title)
     return " ".join(part for part in (f"{elapsed:6.1f}s", event.host, event.phase and f"[{event.phase}]", body) if part)

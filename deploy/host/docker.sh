@@ -66,8 +66,27 @@ build() {
     }
 }
 
-# tag RELEASE: the image of this release is that of another one.
-tag() { docker tag "$PROJECT:$1" "$PROJECT:$RELEASE"; }
+# tag RELEASE SERVICE...: the image of this release is that of another one, and so are those beside it. The app's is last:
+# with it the release can be started.
+tag() {
+    other=$1
+    shift
+    for service; do docker tag "$PROJECT:$other.$service" "$PROJECT:$RELEASE.$service" || return; done
+    docker tag "$PROJECT:$other" "$PROJECT:$RELEASE"
+}
+
+# build_others COLOUR FILE SERVICE...: images of this release beside the app's, unless all are here; build_settings
+# SERVICE...: the same of the settings stack.
+build_others() {
+    colour=$1
+    file=$2
+    shift 2
+    others_are_here "$@" || colour_stack "$colour" "$file" build "$@"
+}
+build_settings() { others_are_here "$@" || settings build "$@"; }
+others_are_here() {
+    for service; do docker image inspect "$PROJECT:$RELEASE.$service" >/dev/null 2>&1 || return; done
+}
 
 # migrate COLOUR FILE SERVICE WORD...: run a command once in the new image.
 migrate() {

@@ -9,8 +9,9 @@ observe() {
     for tool in docker flock tar gzip sha256sum awk timeout dd; do
         command -v "$tool" >/dev/null 2>&1 || answer lacks "$tool"
     done
-    if version=$(docker version --format '{{.Server.Version}}' 2>&1); then
-        answer docker "$version"
+    if version=$(docker version --format '{{.Server.Version}} {{.Server.Arch}}' 2>&1); then
+        answer docker "${version% *}"
+        answer architecture "${version##* }"
     else
         answer no_docker "$(printf '%s' "$version" | tail -n 1)"
         return 0
@@ -146,6 +147,34 @@ b lines
 }
 s/\\/\\\\/g
 s/\n/\\n/g'
+
+# look_at_volumes KEY NAME...: volumes that the app keeps. Of each that is there: who has it but the app's own stacks. Of each
+# that is not: what compose made under the same key for a project that is not ours, which may be what it should have been.
+look_at_volumes() {
+    while [ $# -gt 1 ]; do
+        if docker volume inspect "$2" >/dev/null 2>&1; then
+            answer volume "$2"
+            docker ps -a --filter "volume=$2" --format '{{.Names}} {{.Label "com.docker.compose.project"}}' |
+                while read -r container whose; do
+                    case $whose in
+                        "$PROJECT-blue" | "$PROJECT-green" | "$SETTINGS") ;;
+                        *) answer volume_user "$2" "$container" "$whose" ;;
+                    esac
+                done
+        else
+            docker volume ls --filter "label=com.docker.compose.volume=$1" \
+                --format '{{.Name}} {{.Label "com.docker.compose.project"}}' 2>/dev/null |
+                while read -r volume whose; do
+                    case $whose in
+                        "$PROJECT-blue" | "$PROJECT-green" | "$SETTINGS") ;;
+                        *) answer volume_like "$1" "$volume" ;;
+                    esac
+                done
+        fi
+        shift 2
+    done
+    return 0
+}
 
 # probe: is each colour healthy, seen from nginx? And when did the live release go live?
 probe() {

@@ -45,6 +45,16 @@ forget() {
 }
 has_no_image() { left=$(docker images -q "$PROJECT:$1" 2>/dev/null) && [ -z "$left" ]; }
 
+# forget_others RELEASE...: images beside the app's. One that docker keeps is no reason to stop.
+forget_others() {
+    for id; do
+        for tag in $(docker images --format '{{.Tag}}' --filter "reference=$PROJECT:$id.*"); do
+            docker image rm "$PROJECT:$tag" >/dev/null 2>&1
+        done
+    done
+    return 0
+}
+
 # forget_confs DIGEST...: nginx configurations that no kept release uses.
 forget_confs() {
     for digest; do

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 import paramiko
 
 from deploy import clock, host
-from deploy.errors import LinkLost, Overdue
+from deploy.errors import Interrupted, LinkLost, Overdue, StepFailed
 from deploy.recipe import shell
 
 if TYPE_CHECKING:
@@ -38,6 +38,10 @@ BEAT = 3.0
 
 LONGEST = 1 << 20
 """Characters after which a line that does not end is cut: a program may draw its progress on one for hours."""
+
+
+KILLED = -1
+"""What paramiko calls the exit status of a program that did not end by itself, or of which no end was heard."""
 
 
 def never() -> bool:
@@ -93,8 +97,24 @@ class SshMachine:
         finally:
             channel.close()
 
+    def fetch(self, script: Script, *, stop: Callable[[], bool] = never) -> Payload:
+        """Start a script that sends something, and return that as it comes.
+
+        Raises:
+            LinkLost: it could not be started.
+
+        """
+        token = secrets.token_hex(8)
+        return Payload(self._exec(script, token, None), token, script.deadline, stop)
+
     def hold(self, script: Script) -> Hold:
-        """Start a script that goes on until it is let go; returns when it has given its first answer."""
+        """Start a script that goes on until it is let go; returns when it has given its first answer.
+
+        Raises:
+            StepFailed: it came to its end without one; what it printed says why.
+            LinkLost: nothing was heard.
+
+        """
         token = secrets.token_hex(8)
         channel = self._exec(script, token, None)
         lines = _lines(channel, script.deadline, never)
@@ -105,7 +125,8 @@ class SshMachine:
                 return Hold(channel, signal)
             if isinstance(signal, shell.Line):
                 heard.append(signal.text)
-        raise LinkLost("\n".join(heard) or "it ended before it answered")
+        said = "; ".join(heard) or "it ended before it answered"
+        raise LinkLost(said) if channel.recv_exit_status() == KILLED else StepFailed(said)
 
     def interact(self, line: shell.Command, kind: str, size: tuple[int, int]) -> Terminal:
         """Start a command that gets a terminal of a kind and a size (columns, rows).
@@ -123,12 +144,21 @@ class SshMachine:
         return Terminal(channel)
 
     def _exec(self, script: Script, token: str, parcel: IO[bytes] | None) -> paramiko.Channel:
-        line, text = shell.wrap(script.render(host.library(), token), sudo=self._sudo)
+        line, text = shell.wrap(script.render(host.library(), token), sudo=self._sudo, apart=script.sends)
         try:
             channel = self._transport.open_session(timeout=script.deadline)
             channel.exec_command(line)
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise LinkLost(f"the link broke: {error or type(error).__name__}", sent=False) from None
+        try:
+            self._feed(channel, text, script, parcel)
+        except BaseException:
+            channel.close()  # nobody will hear what the script says; it must not wait for more
+            raise
+        return channel
+
+    @staticmethod
+    def _feed(channel: paramiko.Channel, text: bytes, script: Script, parcel: IO[bytes] | None) -> None:
         # A script that fails early closes its end of the stream: what it printed says why, and is read next.
         with contextlib.suppress(OSError):
             channel.settimeout(script.deadline)
@@ -139,7 +169,6 @@ class SshMachine:
                 _send(channel, block)
             if not (script.holds or script.heard):
                 channel.shutdown_write()
-        return channel
 
 
 class Terminal:
@@ -196,6 +225,56 @@ class Hold:
         except OSError:
             pass  # the link is gone; the lease lets go by itself
         self._channel.close()
+
+
+class Payload:
+    """What a script sends, while its marks come by the standard error; they decide whether this was all of it."""
+
+    def __init__(self, channel: paramiko.Channel, token: str, limit: float, stop: Callable[[], bool]) -> None:
+        self._channel = channel
+        self._token = token
+        self._limit = limit
+        self._deadline = clock.monotonic() + limit
+        self._stop = stop
+        channel.settimeout(LOOK)
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes, b"" at the end.
+
+        Raises:
+            Interrupted: `stop` said so.
+            LinkLost: the end was not heard.
+            Overdue: it took longer than the script may.
+            StepFailed: the script said no; its last lines say why.
+
+        """
+        while not self._stop():
+            if clock.monotonic() > self._deadline:
+                raise Overdue(f"it had not come to an end after {self._limit:.0f} s")
+            try:
+                block = self._channel.recv(size)
+            except TimeoutError:
+                continue
+            if not block:
+                self._hear_the_end()
+            return block
+        raise Interrupted("broken off")
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def _hear_the_end(self) -> None:
+        heard = b""
+        with contextlib.suppress(TimeoutError):  # an end that is not heard by now was cut off
+            while block := self._channel.recv_stderr(BLOCK):
+                heard += block
+        lines = heard.decode("utf-8", "replace").split("\n")
+        signals = [signal for line in lines for signal in shell.parse(line, self._token)]
+        tail = tuple(signal.text for signal in signals if isinstance(signal, shell.Line) and signal.text)
+        if any(isinstance(signal, shell.End) and signal.status for signal in signals):
+            raise StepFailed("send the image: failed: " + "; ".join(tail[-3:]), tail=tail)
+        if shell.Finished() not in signals:
+            raise LinkLost("the link went away while a host was read")
 
 
 def _listening(channel: paramiko.Channel, stop: Callable[[], bool]) -> Callable[[], bool]:

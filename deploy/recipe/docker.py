@@ -22,8 +22,8 @@ def ensure_network(app: App) -> Step:
 
 
 def ensure_volumes(app: App) -> Step:
-    names = (app.volume(name) for name in app.volumes)
-    return Step("ensure the volumes", "what users upload belongs to no colour", shell.command("ensure_volumes", *names))
+    because = "what users upload belongs to no colour"
+    return Step("ensure the volumes", because, shell.command("ensure_volumes", *app.volume_names))
 
 
 def validate(app: App, colour: Colour) -> Step:
@@ -43,9 +43,29 @@ def build(app: App, colour: Colour) -> Step:
     )
 
 
-def tag(release_id: str) -> Step:
+def build_others(app: App, colour: Colour) -> tuple[Step, ...]:
+    """Images beside the app's, where services of an adopted compose file are built from something else."""
+    of_colours, of_settings = app.images
+    commands = (
+        (of_colours, shell.command("build_others", colour, app.colour_file(colour), *of_colours)),
+        (of_settings, shell.command("build_settings", *of_settings)),
+    )
+    return tuple(
+        Step("build images beside the app's", f"of {', '.join(names)}", command, deadline=app.build_timeout)
+        for names, command in commands
+        if names
+    )
+
+
+def forget_others(releases: Iterable[str]) -> Step:
+    return Step("forget images beside the app's", "their releases go", shell.command("forget_others", *releases))
+
+
+def tag(app: App, release_id: str) -> Step:
     return Step(
-        "take over the image", f"it is that of {release_id}: only the env differs", shell.command("tag", release_id)
+        "take over the images",
+        f"they are those of {release_id}: only the env differs",
+        shell.command("tag", release_id, *(name for names in app.images for name in names)),
     )
 
 

@@ -38,6 +38,11 @@ def observe(manifest: str) -> Command:
     return shell.command("observe", manifest)
 
 
+def volumes(app: App) -> tuple[Command, ...]:
+    """Ask for what an adopted compose file keeps, if it keeps anything."""
+    return (shell.command("look_at_volumes", *(word for pair in app.kept for word in pair)),) if app.kept else ()
+
+
 def probe() -> Command:
     return shell.command("probe")
 
@@ -77,9 +82,11 @@ def read(answers: Iterable[Answer]) -> Facts:
         return known[key][0][0] if key in known else ""
 
     images = {values[0] for values in known.get("image", ())}
+    stored = {values[0] for values in known.get("release", ())}
     return Facts(
         base=one("base"),
         docker=one("docker"),
+        architecture=one("architecture"),
         compose=one("compose"),
         switch=_colour(one("switch")),
         proxy_runs="proxy_runs" in known,
@@ -87,6 +94,7 @@ def read(answers: Iterable[Answer]) -> Facts:
         confs=tuple(values[0] for values in known.get("nginx_dir", ())),
         containers=tuple(c for values in known.get("container", ()) if (c := _container(values))),
         releases=tuple(sorted((_stored(values, images) for values in known.get("release", ())), key=lambda r: r.id)),
+        orphans=tuple(sorted(tag for tag in map(_tag, images) if _RELEASE.fullmatch(tag) and tag not in stored)),
         source_same="source_same" in known,
         source=tuple(file for values in known.get("file", ()) if (file := _file("\t".join(values)))[0]),
         disk_free=int(one("disk_free") or 0),
@@ -94,14 +102,26 @@ def read(answers: Iterable[Answer]) -> Facts:
         trouble=one("no_docker"),
         locked=one("locked"),
         maintenance=one("maintenance"),
+        volumes=frozenset(name for (name,) in known.get("volume", ())),
+        volume_users=tuple((name, container, project) for name, container, project in known.get("volume_user", ())),
+        volume_likes=tuple((key, name) for key, name in known.get("volume_like", ())),
         colour_health=tuple((Colour(colour), state) for colour, state in known.get("health", ())),
     )
 
 
 _KEYS = {
     "base", "docker", "no_docker", "compose", "container", "image", "switch", "proxy_runs", "conf", "nginx_dir",
-    "release", "source_same", "file", "disk_free", "lacks", "health", "locked", "maintenance",
+    "release", "source_same", "file", "disk_free", "lacks", "health", "locked", "maintenance", "architecture",
+    "volume", "volume_user", "volume_like",
 }  # fmt: skip
+
+
+_RELEASE = re.compile(r"\d{8}-\d{6}(-\w+)*")
+"""What a release's id looks like: an image of another tag is not ours."""
+
+
+def _tag(image: str) -> str:
+    return image.rpartition(":")[2]
 
 
 def _colour(text: str) -> Colour | None:

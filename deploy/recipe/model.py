@@ -46,7 +46,11 @@ class Health:
 
 @dataclass(frozen=True)
 class App:
-    """What is deployed in one env: the part of the configuration that plans are made from."""
+    """What is deployed in one env: the part of the configuration that plans are made from.
+
+    Of a compose file that is deployed as it is (recipe/derive.py): `kept` are its volumes, key and name on the hosts;
+    `images` are the services, of colours and settings stack, with an image of their own beside the app's.
+    """
 
     project: str
     env: str
@@ -67,6 +71,9 @@ class App:
     build_timeout: int = 1800
     migrate_timeout: int = 600
     keep: int = 5
+    build: str = "once"
+    kept: tuple[tuple[str, str], ...] = ()
+    images: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
     @property
     def base(self) -> str:
@@ -86,8 +93,10 @@ class App:
     def image(self, release_id: str) -> str:
         return f"{self.project}:{release_id}"
 
-    def volume(self, name: str) -> str:
-        return f"{self.project}-{name}"
+    @property
+    def volume_names(self) -> tuple[str, ...]:
+        """The volumes that belong to no colour and no settings stack, as they are called on the hosts."""
+        return (*(f"{self.project}-{name}" for name in self.volumes), *(name for _, name in self.kept))
 
 
 @dataclass(frozen=True)
@@ -140,10 +149,16 @@ class StoredRelease:
 
 @dataclass(frozen=True)
 class Facts:
-    """One host, right now, as it answered. Nothing in here is remembered from an earlier run."""
+    """One host, right now, as it answered. Nothing in here is remembered from an earlier run.
+
+    `orphans` are releases of which only the image is there: docker did late what a dead run had asked for.
+    Of the volumes that the app keeps: those that are there, who else has them (volume, container, compose project or
+    '') and, for those that are not there, what other projects call by the same key (key, volume).
+    """
 
     base: str = ""
     docker: str = ""
+    architecture: str = ""
     compose: str = ""
     switch: Colour | None = None
     proxy_runs: bool = False
@@ -151,6 +166,7 @@ class Facts:
     confs: tuple[str, ...] = ()
     containers: tuple[Container, ...] = ()
     releases: tuple[StoredRelease, ...] = ()
+    orphans: tuple[str, ...] = ()
     source_same: bool = False
     source: tuple[tuple[str, str], ...] = ()
     disk_free: int = 0
@@ -159,6 +175,9 @@ class Facts:
     locked: str = ""
     maintenance: str = ""
     colour_health: tuple[tuple[Colour, str], ...] = ()
+    volumes: frozenset[str] = frozenset()
+    volume_users: tuple[tuple[str, str, str], ...] = ()
+    volume_likes: tuple[tuple[str, str], ...] = ()
 
     def of(self, stack: str, service: str | None = None) -> tuple[Container, ...]:
         """Return the containers of a stack, or of one of its services."""

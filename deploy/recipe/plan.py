@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from deploy.recipe import docker, files, nginx
+from deploy.recipe import data, docker, files, image, nginx
 from deploy.recipe.facts import variables
 from deploy.recipe.model import Colour
 from deploy.recipe.steps import Phase, Plan
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 LEAST_DISK = 1 << 30
 """Bytes that must be free before a deploy begins: an image with its layers, and air."""
 
+ITSELF: Mapping[Host, Host] = {}
+"""Every host builds for itself."""
+
 
 def plan_deploy(
     app: App,
@@ -34,17 +37,19 @@ def plan_deploy(
     release: Release,
     stamps: Mapping[str, str],
     leader: Host,
+    builders: Mapping[Host, Host] = ITSELF,
     verb: str = "deploy",
 ) -> Plan:
-    """Decide what a host will go through to get from what it serves to `release`. The `leader` migrates, for all.
+    """Decide what a host will go through to get from what it serves to `release`.
 
+    The `leader` migrates, for all. `builders` say which host builds for which; one that is not named builds for itself.
     `verb` is what the history will call it.
     """
     idle = idle_colour(facts)
     missing, changed = infrastructure(app, host, facts, release)
     left, misplaced = strays(app, host, facts, release)
     return Plan(
-        note=describe(app, facts),
+        note="; ".join([describe(app, facts), *data.goes_on(app, facts)]),
         live=live_release(app, facts),
         steps=_flow_of_colours(app, host, facts, release, verb)
         | {
@@ -54,10 +59,12 @@ def plan_deploy(
                 docker.ensure_network(app),
                 docker.ensure_volumes(app),
                 docker.validate(app, idle),
-                docker.build(app, idle),
+                *image.prepare(app, idle, host, builders),
+                *docker.build_others(app, idle),
                 *_configure(facts, release),
                 *_ensure_settings(missing, changed),
             ),
+            Phase.SHIP: image.ship(app, host, builders, release),
             Phase.MIGRATE: (docker.migrate(app, idle),) if host == leader and app.migrate else (),
             Phase.UNDO: (
                 *_undo(app, facts, release),
@@ -67,8 +74,9 @@ def plan_deploy(
         asks=(
             *(f"{name} of {app.settings_stack} will be recreated: its definition changed" for name in changed),
             *(f"{name} of {app.settings_stack} will be removed: {app.settings_file} has it no more" for name in left),
+            *data.asks(app, facts),
         ),
-        refusals=(*fitness(app, facts), *taken(facts, release), *misplaced),
+        refusals=(*fitness(app, facts), *taken(facts, release), *misplaced, *data.refusals(facts)),
         variables=variables(app, release_id=release.id, compose=facts.compose),
     )
 
@@ -129,6 +137,7 @@ def _flow_of_colours(app: App, host: Host, facts: Facts, release: Release, verb:
             *((docker.settings_down(left),) if left else ()),
             *((nginx.drain(app, live), docker.stop(live, "nobody is sent to it any more")) if live else ()),
             files.record(verb, release, live_release(app, facts), "done"),
+            *((docker.forget_others(old_releases),) if old_releases and any(app.images) else ()),
             *((files.forget(old_releases, f"the last {app.keep} are kept"),) if old_releases else ()),
             *((files.forget_confs(old_confs),) if old_confs else ()),
         ),
@@ -260,7 +269,7 @@ def prunable(app: App, facts: Facts, release: Release) -> tuple[tuple[str, ...],
     live = live_release(app, facts)
     served = sorted((r for r in facts.releases if r.served and r.id != release.id), key=lambda r: r.served)
     keep = {release.id, live, release.replaces} | {r.id for r in served[-(app.keep - 1) :] if app.keep > 1}
-    gone = tuple(r.id for r in facts.releases if r.id not in keep)
+    gone = tuple(ident for ident in (*(r.id for r in facts.releases), *facts.orphans) if ident not in keep)
     confs = {r.record.conf for r in facts.releases if r.id in keep and r.record} | {release.conf}
     return gone, tuple(c for c in facts.confs if c not in confs)
 

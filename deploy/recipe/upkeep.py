@@ -28,6 +28,7 @@ def plan_prune(app: App, facts: Facts, who: str) -> Plan:
     old = tuple(each for each in old if app.image(each) not in runs)
     confs = tuple(each for each in confs if each != facts.conf)
     steps = (
+        *((docker.forget_others(old),) if old and any(app.images) else ()),
         *((files.forget(old, f"the last {app.keep} are kept"),) if old else ()),
         *((files.forget_confs(confs),) if confs else ()),
     )
@@ -42,11 +43,15 @@ def plan_prune(app: App, facts: Facts, who: str) -> Plan:
 
 def plan_push(app: App, host: Host, facts: Facts, release: Release, leader: Host) -> Plan:
     """Decide how a host gets `release`, which is its live one with another env: a deploy without source and build."""
-    whole = plan.plan_deploy(app, host, facts, release, {}, leader, "env.push")
+    whole = plan.plan_deploy(app, host, facts, release, {}, leader, verb="env.push")
     live = plan.live_release(app, facts)
-    prepare = (docker.tag(live) if step.command.words[0] == "build" else step for step in whole.of(Phase.PREPARE))
-    steps = {**whole.steps, Phase.PREPARE: tuple(prepare), Phase.MIGRATE: ()}
-    return replace(whole, steps=steps)
+    beside = {step.command.words[0] for step in docker.build_others(app, plan.idle_colour(facts))}
+    prepare = tuple(
+        docker.tag(app, live) if step.command.words[0] == "build" else step
+        for step in whole.of(Phase.PREPARE)
+        if step.command.words[0] not in beside
+    )
+    return replace(whole, steps={**whole.steps, Phase.PREPARE: prepare, Phase.MIGRATE: ()})
 
 
 # --- the settings stack ----------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import IO, TYPE_CHECKING, Any
 
-from deploy.errors import LinkLost, Unreachable
+from deploy.errors import LinkLost, StepFailed, Unreachable
 from deploy.recipe import files, shell
 from deploy.recipe.shell import Answer, Begin, End, Finished, Line
 
@@ -53,8 +53,9 @@ class Box:
     """One host.
 
     `sick` holds images that never become healthy here, `refuse` words that fail here and how often; for so many
-    attempts at a connection it is `away`. A cut link is its reboot if it
-    `reboots`; while its `engine_starts`, the fence cannot look at what docker runs.
+    attempts to come back to it, it is `away`. On a `full` disk no new holder can be written down. Its engine may not
+    take images from which layers were left out (`takes_parts`); `sent` is what was left out of those that it sent.
+    A cut link is its reboot if it `reboots`; while its `engine_starts`, the fence cannot look at what docker runs.
     """
 
     name: str
@@ -77,10 +78,17 @@ class Box:
     maintenance: str = ""
     looks_at_maintenance: bool = True
     away: int = 0
+    unreachable: bool = False
+    full: bool = False
     reboots: bool = False
     engine_starts: bool = False
     connections: dict[str, int] = field(default_factory=dict)
     sick: set[str] = field(default_factory=set)
+    architecture: str = "amd64"
+    containerd: bool = False
+    takes_parts: bool = True
+    refuses_images: bool = False
+    sent: list[tuple[int, ...]] = field(default_factory=list)
     dies_in_settle: set[str] = field(default_factory=set)
     refuse: dict[str, int] = field(default_factory=dict)
     lacks: tuple[str, ...] = ()
@@ -123,6 +131,12 @@ class World:
     def machine(self, host: Host) -> WorldMachine:
         return WorldMachine(self, host, self.boxes[host])
 
+    def open(self, host: Host) -> WorldMachine:
+        """Connect to a host, which may be unreachable."""
+        if self.boxes[host].unreachable:
+            raise Unreachable("it cannot be reached: no route to host")
+        return self.machine(host)
+
     def words(self, host: str | None = None) -> list[str]:
         return [command.words[0] for name, command in self.log if host in (None, name)]
 
@@ -162,7 +176,7 @@ class World:
 
 
 LOOKS = {
-    "observe", "probe", "examine", "history_lines", "hold", "await_engine",
+    "observe", "probe", "examine", "history_lines", "hold", "await_engine", "tell_layers", "tell_built", "send_image",
     "tell_logs", "follow_logs", "inside", "run_inside", "tell_files",
 }  # fmt: skip
 
@@ -215,8 +229,25 @@ class WorldMachine:
                 return WorldHold(box, Answer("held_since", ()))
             if how == "first" and box.locked:
                 return WorldHold(box, Answer("locked_by", (box.locked,)))
+            if box.full and how != "again":
+                raise StepFailed("nothing can be written here: is the disk full?")
             box.run, box.holder = run, holder
             return WorldHold(box, Answer("held", ()))
+
+    def fetch(self, script: Script, *, stop: Callable[[], bool] = lambda: False) -> IO[bytes]:
+        assert script.sends
+        assert not stop()
+        assert not script.run, "it only looks"
+        (command,) = script.commands
+        word, *without = command.words
+        assert word == "send_image"
+        with self._world._one_at_a_time:
+            if self._world.dead:
+                raise Died
+            if self._cut:
+                raise LinkLost("the link broke", sent=False)
+            self._world.log.append((self._box.name, command))
+            return io.BytesIO(_Words(self._world, self._box, dict(script.variables), None).do_send_image(*without))
 
     def run(
         self, script: Script, *, parcel: IO[bytes] | None = None, stop: Callable[[], bool] = lambda: False
@@ -312,6 +343,7 @@ class _Words:
         for tool in box.lacks:
             self.answer("lacks", tool)
         self.answer("docker", "26.1.5")
+        self.answer("architecture", box.architecture)
         self.answer("compose", "docker compose")
         self._answer_containers()
         for image in sorted(box.images):
@@ -494,7 +526,43 @@ class _Words:
         self.need_files()
         self.box.images.add(self.image())
 
-    def do_tag(self, release: str) -> None:
+    def _layers(self, image: str) -> list[str]:
+        """Every image stands on one base, and has a layer of its own."""
+        return [f"base-{self.box.architecture}", f"pip-{self.box.architecture}", image]
+
+    def do_tell_built(self) -> None:
+        if self.image() not in self.box.images:
+            raise Impossible(f"{self.box.name}: {self.image()} is not here, and is to be told of")
+        self.answer("built", " ".join(self._layers(self.image())), "" if self.box.containerd else f"id-{self.image()}")
+
+    def do_tell_layers(self) -> None:
+        for image in sorted(self.box.images) if not self.box.containerd else ():
+            self.answer("layers", " ".join(self._layers(image)))
+
+    def do_send_image(self, *without: str) -> bytes:
+        if self.image() not in self.box.images:
+            raise Impossible(f"{self.box.name}: {self.image()} is not here, and is to be sent")
+        self.box.sent.append(tuple(map(int, without)))
+        layers = [layer for n, layer in enumerate(self._layers(self.image())) if str(n) not in without]
+        return json.dumps({"image": self.image(), "layers": layers}).encode()
+
+    def do_take_image(self) -> None:
+        assert self.parcel is not None, "an image without a parcel"
+        sent = json.loads(self.parcel.read())
+        if sent["image"] != self.image():
+            raise Impossible(f"{self.box.name}: {sent['image']} came, and {self.image()} was wanted")
+        if self.box.refuses_images:
+            self.answer("refused", "no space left on device")
+            return
+        there = {layer for image in self.box.images for layer in self._layers(image)}
+        needed = set(self._layers(self.image()))
+        if (not self.box.takes_parts and set(sent["layers"]) != needed) or needed - there - set(sent["layers"]):
+            self.answer("refused", "no such file or directory")
+            return
+        self.box.images.add(self.image())
+        self.do_tell_built()
+
+    def do_tag(self, release: str, *_beside: str) -> None:
         self.need_files()
         if f"{self.v['PROJECT']}:{release}" not in self.box.images:
             raise Impossible(f"{self.box.name}: there is no image of {release}")
@@ -598,6 +666,7 @@ class _Words:
         if any(c.image in self.box.dies_in_settle for c in self.box.of(self.stack(colour))):
             self.said.append(Line("MemoryError"))
             return 1
+        self.answer("found", "30 looks, 0 of them without an answer")
         return 0
 
     def do_drain(self, colour: str, _seconds: str) -> None:

@@ -154,9 +154,16 @@ def test_a_release_that_is_not_there_has_no_files(rig: Rig) -> None:
     assert not rig.look(questions.own_files()).finished
 
 
-def test_an_image_is_taken_over(rig: Rig) -> None:
+def test_images_are_taken_over_the_app_s_as_the_last(rig: Rig) -> None:
     rig.docker("tag app:r0 app:r1")
-    assert rig.run(shell.command("tag", "r0")).finished
+    rig.docker("tag app:r0.jobs app:r1.jobs")
+    assert rig.run(shell.command("tag", "r0", "jobs")).finished
+    assert rig.said == ["docker tag app:r0.jobs app:r1.jobs", "docker tag app:r0 app:r1"]
+
+
+def test_an_image_that_is_not_there_is_not_passed_over(rig: Rig) -> None:
+    rig.docker("tag app:r0.jobs app:r1.jobs", "No such image", status=1)
+    assert not rig.run(shell.command("tag", "r0", "jobs")).finished
 
 
 # --- inside a container ----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +38,52 @@ def test_the_sample_holds_every_key_with_its_default(folder: Path) -> None:
     sample = yaml.safe_load((ROOT / "invoke.yaml").read_text())["deploy"]
     setup = config.load(sample, folder, "prod")
     assert setup.app.health.path == "/healthz"
-    shown = set(sample) | {"settings", "hosts", "dotenv"}
+    shown = set(sample) | {"settings", "hosts", "dotenv", "stack"}
     assert shown == set(config.TopKeys.__struct_fields__)
     assert set(sample["ssh"]) == set(config.Ssh.__struct_fields__)
     assert set(sample["health"]) == set(config.HealthKeys.__struct_fields__)
+    text = (ROOT / "invoke.yaml").read_text()
+    stack = text[text.index("# stack:") : text.index("# settings:")]
+    assert set(re.findall(r"^  #   (\w+):", stack, re.MULTILINE)) == set(config.StackKeys.__struct_fields__)
     defaults = config.EnvKeys()
-    for key in ("root", "network", "volumes", "service", "proxy", "nginx", "settle", "drain", "keep", "build_timeout"):
+    for key in (
+        "root",
+        "network",
+        "volumes",
+        "service",
+        "proxy",
+        "nginx",
+        "settle",
+        "drain",
+        "keep",
+        "build",
+        "build_timeout",
+    ):
         assert sample[key] == getattr(defaults, key), key
 
 
 def test_an_env_wins_over_what_stands_above_it(folder: Path) -> None:
     setup = config.load(data(settle=30, envs={"prod": {"hosts": ["a"], "settle": 0}}), folder)
     assert setup.app.settle == 0
+
+
+def test_an_env_file_that_is_named_above_all_envs_is_as_secret_as_one_of_an_env(folder: Path) -> None:
+    (folder / "all.env").write_text("A=1\n")
+    setup = config.load(data(dotenv="all.env"), folder)
+    assert setup.env == {"A": "1"}
+    assert setup.dotenv_paths == {folder / "all.env"}
+
+
+def test_paths_of_ssh_start_where_invoke_yaml_lies_or_at_home(folder: Path) -> None:
+    setup = config.load(data(ssh={"known_hosts": "ops/known_hosts", "config": "~/ssh_config"}), folder)
+    assert setup.ssh.known_hosts == str(folder / "ops" / "known_hosts")
+    assert setup.ssh.config == str(Path.home() / "ssh_config")
+    assert not setup.ssh.identity
+
+
+def test_a_home_that_nobody_has_is_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"deploy\.ssh\.identity: '~nobody-here/key': could not determine home"):
+        config.load(data(ssh={"identity": "~nobody-here/key"}), folder)
 
 
 def test_two_colour_files_may_differ(folder: Path) -> None:
@@ -166,3 +201,48 @@ def test_a_dollar_in_an_env_file_is_left_to_compose(folder: Path) -> None:
 def test_without_an_invoke_yaml_the_error_says_where_it_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"no invoke.yaml in {tmp_path} or above"):
         config.find(tmp_path)
+
+
+# --- a compose file that is deployed as it is ------------------------------------------------------------------
+
+
+def stacked(project: Path, /, **stack: Any) -> config.Setup:
+    (project / "compose.yaml").write_text(
+        "services: {web: {build: ., ports: [80]}, jobs: {build: .}, db: {image: x, volumes: ['d:/d']}}"
+    )
+    keys = {"file": "compose.yaml", "coloured": ["web"], **stack}
+    return config.load(data(stack=keys, workers=["other"]), project)
+
+
+def test_a_compose_file_says_for_itself_what_plans_are_made_from(folder: Path) -> None:
+    app = stacked(folder).app
+    assert (app.service, app.volumes, app.kept) == ("web", (), (("d", "app_d"),))
+    assert app.workers == ("other", "jobs")
+    assert app.volume_names == ("app_d",)
+
+
+@pytest.mark.parametrize(
+    ("stack", "message"),
+    [
+        ({"file": "none.yaml"}, r"deploy\.stack\.file: cannot read .*none\.yaml"),
+        ({"coloured": []}, r"deploy\.stack\.coloured: expected at least one service"),
+        ({"colored": ["web"]}, r"deploy\.stack\.colored: there is no such key; did you mean coloured\?"),
+        ({"coloured": ["we b"]}, r"deploy\.stack\.coloured\[0\]: expected the name of a service"),
+        ({"name": "My Shop"}, r"deploy\.stack\.name: expected a compose project name"),
+        ({"folder": "srv"}, r"deploy\.stack\.folder: expected an absolute path"),
+        ({"port": 70000}, r"deploy\.stack\.port: expected a port"),
+        (
+            {"coloured": ["nobody"]},
+            r"deploy\.stack\.coloured: compose\.yaml has no service nobody; it has: web, jobs, db",
+        ),
+        ({"without": ["web"]}, r"deploy\.stack\.without: web is coloured"),
+    ],
+)
+def test_what_is_wrong_with_a_stack_is_refused_by_its_path(folder: Path, stack: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        stacked(folder, **stack)
+
+
+def test_a_stack_and_files_of_colours_exclude_each_other(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"deploy\.stack: it makes the files"):
+        config.load(data(stack={"file": "a", "coloured": ["web"]}, colours={"blue": "b.yml"}), folder)

@@ -16,9 +16,9 @@ FLOORS = [
     {"operating"},
     {"front"},
     {"operate"},
-    {"flow"},
+    {"flow", "report", "adopt"},
     {"run"},
-    {"release", "lock"},
+    {"release", "lock", "image"},
     {"source", "fleet", "machine"},
     {"machine.door"},
     {"machine.login"},
@@ -27,12 +27,22 @@ FLOORS = [
     {"config", "flags"},
     {"envfile"},
     {"apply"},
-    {"console", "console.live", "console.terminal", "console.redact", "console.events", "host"},
+    {
+        "console",
+        "console.live",
+        "console.terminal",
+        "console.redact",
+        "console.events",
+        "console.durations",
+        "console.journal",
+        "host",
+    },
     {"clock"},
     {"recipe.upkeep"},
     {"recipe.plan"},
-    {"recipe.docker", "recipe.nginx", "recipe.files", "recipe.facts", "recipe.logs"},
-    {"recipe.steps"},
+    {"recipe.image"},
+    {"recipe.docker", "recipe.nginx", "recipe.files", "recipe.facts", "recipe.logs", "recipe.data", "recipe.derive"},
+    {"recipe.steps", "recipe.compose"},
     {"recipe.shell", "recipe.model"},
     {"errors", "recipe", ""},
 ]
@@ -40,7 +50,8 @@ FLOORS = [
 
 BESIDE = {
     ("console", "console.live"), ("console", "console.terminal"), ("console", "console.events"),
-    ("console.live", "console.events"), ("console", "console.redact"), ("recipe.steps", "recipe.shell"),
+    ("console.live", "console.events"), ("console", "console.redact"), ("console", "console.durations"),
+    ("console.durations", "console.events"), ("console", "console.journal"), ("recipe.steps", "recipe.shell"),
 }  # fmt: skip
 
 

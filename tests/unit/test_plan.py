@@ -297,6 +297,7 @@ def every_step() -> list[Step]:
         for f, i, c in product((BARE, RUNS, full, left), ("r2", "r99"), ("c1", "c2"))
     ]
     plans.append(plan.plan_rollback(app, WEB1, left, release("r3", conf="c3")))
+    plans.append(deploy(full, release("r99"), app=replace(app, images=(("api",), ("jobs",)))))
     return [step for each in plans for phase in Phase for step in each.of(phase)]
 
 

@@ -202,6 +202,49 @@ def test_a_parcel_holds_the_conf_only_where_a_host_does_not_use_it_yet(folder: P
     assert f"releases/{made.release.id}.part/.env" in names
 
 
+# --- from one compose file -------------------------------------------------------------------------------------
+
+ONE = """services:
+  web: {build: ., ports: ["8080:3000"]}
+  jobs: {build: .}
+  db: {image: "postgres:17", volumes: ["pgdata:/data"]}
+"""
+
+
+def one(folder: Path, **stack: Any) -> release.Made:
+    if not (folder / "compose.yaml").exists():
+        write(folder, "compose.yaml", ONE)
+    keys = {"file": "compose.yaml", "coloured": ["web"], **stack}
+    data = {"project": "shop", "templates": "none", "stack": keys, "envs": {"prod": {"hosts": ["web1"]}}}
+    setup = config.load(data, folder)
+    return release.make(setup, TREE, Templates(setup.templates))
+
+
+def test_one_compose_file_makes_both_and_fits_nginx_to_it(folder: Path) -> None:
+    made = one(folder)
+    assert list(made.compose_files) == ["colour.yml", "setting_prod.yml"]
+    assert "image: ${GREENROOM_IMAGE}" in made.compose_files["colour.yml"]
+    assert dict(made.release.definitions).keys() == {"jobs", "db", "nginx"}
+    (colours,) = [file.content for file in made.own_files if file.name.endswith("/colours.conf")]
+    assert b"server web-blue:3000 resolve" in colours
+    assert any("nginx publishes 8080" in note for note in made.notes)
+
+
+def test_what_is_derived_is_part_of_the_fingerprint(folder: Path) -> None:
+    before = one(folder).release.fingerprint
+    assert one(folder).release.fingerprint == before
+    assert one(folder, name="old").release.fingerprint != before
+
+
+def test_a_project_s_own_confs_go_as_they_are_and_are_looked_at(folder: Path) -> None:
+    write(folder, "none/nginx/nginx.conf", "server web-blue:8000;")
+    made = one(folder)
+    assert [f.content for f in made.own_files if f.name.startswith("nginx/")] == [b"server web-blue:8000;"]
+    assert any("names web-blue:3000" in note for note in made.notes)
+    write(folder, "none/nginx/nginx.conf", "server web-blue:3000;")
+    assert not any("names web-blue:3000" in note for note in one(folder).notes)
+
+
 # --- what is refused -------------------------------------------------------------------------------------------
 
 

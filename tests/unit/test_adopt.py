@@ -1,0 +1,258 @@
+"""`greenroom init`: what it sees in a folder, what it writes, and that it overwrites nothing."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy import adopt, config
+from deploy.adopt import Answers
+from deploy.console import Console
+from deploy.errors import ConfigError, Refused
+
+ROOT = Path(__file__).parent.parent.parent
+
+SHOP = """services:
+  web: {build: ., ports: ["8080:8000"], environment: ["KEY=${SECRET_KEY}", "LEVEL=${LEVEL:-info}"]}
+  db: {image: "postgres:17", volumes: ["pgdata:/var/lib/postgresql/data"]}
+volumes: {pgdata: }
+"""
+
+
+class Person(Console):
+    """Somebody at a terminal, who overwrites what is to be overwritten, and takes every default."""
+
+    def confirm(self, question: str) -> bool:
+        self.say(question)
+        return True
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "shop").mkdir()
+    return tmp_path / "shop"
+
+
+def lay(folder: Path, **files: str) -> None:
+    for name, text in files.items():
+        path = folder / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def init(folder: Path, person: type[Console] = Console, **answers: Any) -> str:
+    out = io.StringIO()
+    adopt.init(folder, person(out=out), Answers(**{"yes": person is Console, **answers}))
+    return out.getvalue()
+
+
+def written(folder: Path) -> dict[str, Any]:
+    return dict(yaml.safe_load((folder / "invoke.yaml").read_text())["deploy"])
+
+
+def compose(folder: Path, text: str = SHOP) -> None:
+    (folder / "compose.yaml").write_text(text)
+    (folder / "Dockerfile").write_text("FROM python:3.13-slim\n")
+
+
+# --- what it writes --------------------------------------------------------------------------------------------
+
+
+def test_a_folder_with_a_compose_file_becomes_a_project_that_loads(folder: Path) -> None:
+    compose(folder)
+    said = init(folder, hosts="deploy@web1, root@web2:2222")
+    assert len((folder / "tasks.py").read_text().splitlines()) == 3
+    assert (folder / ".gitignore").read_text() == ".env.*\n!.env.example\n"
+    assert written(folder)["stack"] == {"file": "compose.yaml", "coloured": ["web"]}
+    (folder / ".env.prod").write_text("")
+    setup = config.load(written(folder), folder)
+    assert [str(host) for host in setup.hosts] == ["web1", "web2:2222"]
+    assert (setup.app.project, setup.app.network) == ("shop", "shop")
+    assert "to be mended" not in said
+    assert said.rstrip().endswith("inv check; inv plan; inv deploy")
+
+
+def test_the_nginx_that_is_written_listens_to_the_app(folder: Path) -> None:
+    compose(folder, SHOP.replace("8080:8000", "80:3000"))
+    init(folder)
+    assert "server web-green:3000 resolve" in (folder / "templates" / "nginx" / "colours.conf").read_text()
+    assert {p.name for p in (ROOT / "templates" / "nginx").iterdir()} == {
+        p.name for p in (folder / "templates" / "nginx").iterdir()
+    }
+
+
+def test_the_variables_of_the_file_are_named_without_a_value(folder: Path) -> None:
+    compose(folder)
+    lay(folder, **{".env": "SECRET_KEY=s3cret"})
+    said = init(folder)
+    text = (folder / ".env.example").read_text()
+    assert "\nSECRET_KEY=\n" in text
+    assert "\n# LEVEL=info\n" in text
+    assert "s3cret" not in text + said
+    assert "cp .env .env.prod" in said
+
+
+def test_what_a_deploy_would_say_is_said_now(folder: Path) -> None:
+    compose(folder, SHOP.replace("pgdata:/var", "./data:/var"))
+    said = init(folder)
+    assert "note: to be mended before a deploy: compose.yaml: services.db.volumes: ./data is not in the source" in said
+    assert "nginx publishes 8080 in its place" in init_again(folder)
+
+
+def init_again(folder: Path) -> str:
+    (folder / "invoke.yaml").unlink()
+    compose(folder)
+    return init(folder)
+
+
+def test_where_the_data_goes_on_is_said(folder: Path) -> None:
+    compose(folder)
+    assert "data goes on in shop_pgdata" in init(folder)
+
+
+# --- nothing is overwritten ------------------------------------------------------------------------------------
+
+
+def test_with_yes_everything_that_is_there_stays(folder: Path) -> None:
+    compose(folder)
+    mine = {"tasks.py": "mine = 1\n", ".env.example": "MINE=1\n", "templates/nginx/nginx.conf": "# mine\n"}
+    lay(folder, **{name.replace("/", "__"): text for name, text in mine.items()})
+    lay(folder, **{".gitignore": "build"})
+    said = init(folder)
+    assert {name: (folder / name).read_text() for name in mine} == mine
+    assert (folder / ".gitignore").read_text() == "build\n.env.*\n!.env.example\n"
+    assert said.count("kept ") == 3
+    assert "add to it: from deploy.tasks import ns" in said
+    assert said.rstrip().endswith("greenroom check; greenroom plan; greenroom deploy")
+
+
+def test_a_person_is_asked_for_each_file(folder: Path) -> None:
+    compose(folder)
+    lay(folder, **{"tasks.py": "mine = 1\n"})
+    said = init(folder, Person)
+    assert said.count("is there already: overwrite it?") == 1
+    assert "deploy.tasks" in (folder / "tasks.py").read_text()
+
+
+def test_a_project_is_not_made_twice(folder: Path) -> None:
+    compose(folder)
+    init(folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(Refused, match="is a project already"):
+        init(folder)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_flag_that_cannot_be_is_refused_before_anything_is_written(folder: Path) -> None:
+    compose(folder)
+    wrong: list[dict[str, Any]] = [
+        {"project": "My Shop"},
+        {"hosts": "a b"},
+        {"domain": "x y"},
+        {"health": "up"},
+        {"service": "api"},
+    ]
+    for flags in wrong:
+        with pytest.raises(ConfigError):
+            init(folder, **flags)
+    assert sorted(path.name for path in folder.iterdir()) == ["Dockerfile", "compose.yaml"]
+
+
+# --- what it sees ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("files", "kind", "port"),
+    [
+        ({"manage.py": "", "requirements.txt": "django"}, "Django", 8000),
+        ({"requirements.txt": "FastAPI==1\n"}, "FastAPI", 8000),
+        ({"pyproject.toml": 'dependencies = ["flask"]'}, "Flask", 5000),
+        ({"package.json": "{}"}, "Node", 3000),
+        ({"package.json": "{}", "Dockerfile": "FROM x\nEXPOSE 4000\n"}, "Node", 4000),
+        ({}, "", 8000),
+    ],
+)
+def test_a_kind_is_seen_by_what_is_there(folder: Path, files: dict[str, str], kind: str, port: int) -> None:
+    lay(folder, **files)
+    found = adopt.look(folder)
+    assert (found.kind, found.port) == (kind, port)
+
+
+@pytest.mark.parametrize(
+    ("code", "path"),
+    [('get("/healthz")', "/healthz"), ("path('health/', view)", "/health/"), ("healthy = True", "/"), ("", "/")],
+)
+def test_a_path_for_the_health_is_looked_for_in_the_code(folder: Path, code: str, path: str) -> None:
+    lay(folder, **{"app.py": code, "node_modules__x.js": '"/livez"'})
+    assert adopt.look(folder).health == path
+
+
+def test_the_service_that_users_reach_is_built_and_publishes(folder: Path) -> None:
+    compose(folder, "services: {a: {image: x, ports: [1]}, b: {build: .}, c: {build: ., ports: [9000]}}")
+    init(folder)
+    assert written(folder)["stack"]["coloured"] == ["c"]
+
+
+def test_an_app_without_a_compose_file_gets_one(folder: Path) -> None:
+    lay(folder, **{"requirements.txt": "fastapi\nuvicorn\n", "api__main.py": "app = FastAPI()\n"})
+    init(folder)
+    assert '"api.main:app"' in (folder / "Dockerfile").read_text()
+    assert yaml.safe_load((folder / "compose.yaml").read_text())["services"]["web"]["ports"] == ["80:8000"]
+    assert written(folder)["stack"] == {"file": "compose.yaml", "coloured": ["web"]}
+
+
+@pytest.mark.parametrize("celery", [True, False])
+def test_django_without_a_compose_file_gets_the_templates(folder: Path, celery: bool) -> None:
+    lay(folder, **{"requirements.txt": "celery" if celery else "django"})
+    lay(folder, **{"manage.py": 'os.environ.setdefault("DJANGO_SETTINGS_MODULE", "board.settings")'})
+    said = init(folder)
+    assert "to be mended" not in said
+    keys = written(folder)
+    assert keys.get("workers", []) == (["celery", "celery-beat"] if celery else [])
+    assert keys["singletons"] == (["postgres", "celery-beat"] if celery else ["postgres"])
+    assert keys["migrate"] == "python manage.py migrate --noinput"
+    services = yaml.safe_load((folder / "templates" / "setting_prod.yml").read_text())["services"]
+    assert set(services) == {"nginx", "redis", "postgres"} | ({"celery", "celery-beat"} if celery else set())
+    assert "\nAPP_PACKAGE=board\n" in (folder / ".env.example").read_text()
+
+
+def test_a_proxy_of_its_own_is_taken_over_with_what_it_serves(folder: Path) -> None:
+    compose(
+        folder,
+        "services:\n  web: {build: ., expose: [8000], volumes: ['s:/srv/s']}\n"
+        "  nginx: {build: ./nginx, ports: ['80:80'], volumes: ['s:/srv/s'], depends_on: [web]}\nvolumes: {s: }\n",
+    )
+    lay(folder, **{"nginx__site.conf": CONF})
+    said = init(folder)
+    assert written(folder)["stack"]["front"] == "nginx"
+    served = (folder / "templates" / "nginx" / "files.conf").read_text()
+    assert "location /static/ { alias /srv/s/; }" in served
+    assert "proxy_pass" not in served
+    assert "nginx stands in front of web" in said
+
+
+CONF = """server {
+    location / { proxy_pass http://web:8000; }
+    location /static/ { alias /srv/s/; }
+}
+"""
+
+
+def test_what_runs_once_in_the_app_s_image_becomes_the_migration(folder: Path) -> None:
+    compose(
+        folder,
+        "services:\n  web: {build: ., ports: [8000], depends_on: {up: {condition: service_completed_successfully}}}\n"
+        "  up: {build: ., command: alembic upgrade head}\n",
+    )
+    init(folder)
+    assert written(folder)["migrate"] == "alembic upgrade head"
+
+
+def test_a_folder_of_which_nothing_is_known_is_refused(folder: Path) -> None:
+    with pytest.raises(Refused, match="neither a compose file nor a Dockerfile"):
+        init(folder)
+    assert list(folder.iterdir()) == []
