@@ -56,6 +56,7 @@ def deploy(setup: Setup, connect: Connect, console: Console, options: Options) -
     fleet = connect()
     with engaged(setup.app, fleet, console, f"deploy {made.release.id}", Terms(options.wait)) as run:
         seen = run.observe(made.release.manifest)
+        tell_of_maintenance(console, seen)
         made = release.replacing(made, plans.newest_live(setup.app, seen.values()))
         if not options.force and all(plans.is_unchanged(setup.app, host, seen[host], made.release) for host in seen):
             console.emit(
@@ -82,6 +83,7 @@ def rollback(setup: Setup, connect: Connect, console: Console, to: str = "", opt
     with engaged(setup.app, fleet, console, f"rollback {to}".strip(), Terms(options.wait)) as run:
         seen = run.observe()
         fit(setup.app, seen)
+        tell_of_maintenance(console, seen)
         target = to or plans.rollback_target(setup.app, seen)
         wanted = {host: _stored(setup.app, facts, host, target) for host, facts in seen.items()}
         if all(plans.live_release(setup.app, facts) == target for facts in seen.values()):
@@ -138,6 +140,8 @@ def status(setup: Setup, connect: Connect, console: Console) -> None:
     for host, facts in seen.items():
         if facts.locked:
             console.say(f"{host}: {lock.describe(facts.locked)}")
+        if facts.maintenance:
+            console.say(f"{host}: users see the maintenance page: {lock.describe(facts.maintenance, 'put up')}")
     live = {plans.live_release(app, facts) for facts in seen.values()}
     if len(live) > 1:
         console.say(f"split: {', '.join(sorted(filter(None, live)))} are live at once; the next deploy heals it")
@@ -232,6 +236,13 @@ def fit(app: App, seen: Mapping[Host, Facts]) -> None:
     }
     if unfit:
         raise HostFailures(unfit)
+
+
+def tell_of_maintenance(console: Console, seen: Mapping[Host, Facts]) -> None:
+    """A run changes nothing about it: it is for a person to say when users may see what came."""
+    if hosts := [host for host, facts in seen.items() if facts.maintenance]:
+        text = f"users of {_hosts(hosts)} see the maintenance page, until: inv maintenance.off"
+        console.emit(Event("note", text=text))
 
 
 def _stored(app: App, facts: Facts, host: Host, target: str) -> Release:

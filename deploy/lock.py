@@ -188,7 +188,7 @@ def held(fleet: Fleet, variables: tuple[tuple[str, str], ...], claim: Claim) -> 
 
 
 def manual(who: str, reason: str) -> str:
-    """Return what a lock that a person puts on says of itself."""
+    """Return what a sign that a person puts up says of itself: a lock, maintenance."""
     return json.dumps({"who": who, "reason": reason, "since": _now()})
 
 
@@ -219,12 +219,12 @@ def _reason(answer: shell.Answer, run: str) -> Refused:
     )
 
 
-def describe(locked: str) -> str:
-    """Say what a lock that a person has put on says."""
-    known = _known(locked)
+def describe(text: str, what: str = "locked") -> str:
+    """Say what a lock that a person has put on says, or another sign of that kind: who, since when, why."""
+    known = _known(text)
     if not {"who", "since", "reason"} <= known.keys():
-        return "locked by somebody"
-    return f"locked by {known['who']} since {known['since']}: {known['reason']}"
+        return f"{what} by somebody"
+    return f"{what} by {known['who']} since {known['since']}: {known['reason']}"
 
 
 def _known(text: str) -> dict[str, str]:

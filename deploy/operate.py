@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
-from deploy import envfile, release
+from deploy import envfile, lock, release, source
 from deploy.apply import ask, listen
 from deploy.console.events import Event
-from deploy.errors import Failed, GreenroomError, HostFailures, Interrupted, Refused
-from deploy.flow import consent, fit
+from deploy.errors import Failed, GreenroomError, HostFailures, Interrupted, NeedsHuman, Refused, Unfit
+from deploy.flow import consent, fit, tell_of_maintenance
 from deploy.lock import LEASE
 from deploy.recipe import facts as questions
 from deploy.recipe import logs as log_words
@@ -18,8 +18,8 @@ from deploy.recipe import shell, upkeep
 from deploy.recipe.logs import LogLine, Wanted
 from deploy.recipe.shell import Script
 from deploy.recipe.steps import Phase
-from deploy.run import Terms, engaged, no_parcels, observe
-from deploy.source import Tree
+from deploy.run import STOPPED, Terms, engaged, no_parcels, observe
+from deploy.source import Templates, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from deploy.fleet import Fleet
     from deploy.flow import Options
     from deploy.recipe.model import App, Facts, Host, Release
+    from deploy.recipe.steps import Parcel, Plan
     from deploy.run import Plans, Run
 
     Connect = Callable[[], Fleet]
@@ -291,6 +292,7 @@ def push_env(setup: Setup, connect: Connect, console: Console, options: Options)
     with engaged(app, fleet, console, "env.push", Terms(options.wait)) as run:
         seen = run.observe()
         fit(app, seen)
+        tell_of_maintenance(console, seen)
         made, differs = _with_env(setup, fleet, seen, run.id)
         if not (differs or options.force):
             console.emit(
@@ -336,3 +338,131 @@ def _lives(app: App, seen: Mapping[Host, Facts]) -> dict[Host, str]:
 def _own_files(app: App, machine: Machine, ident: str, *names: str, run: str = "") -> dict[str, bytes]:
     variables = questions.variables(app, release_id=ident)
     return questions.read_files(ask(machine, variables, questions.own_files(*names), run=run))
+
+
+# --- the settings stack ----------------------------------------------------------------------------------------
+
+
+def settings_up(setup: Setup, connect: Connect, console: Console) -> None:
+    """Start what the settings stack lacks on any host, as the live release has it."""
+    _settings(
+        setup,
+        connect,
+        console,
+        "settings.up",
+        lambda host, facts: upkeep.plan_up(setup.app, host, facts, release.who()),
+        yes=True,
+    )
+
+
+def settings_restart(setup: Setup, connect: Connect, console: Console, services: Sequence[str], *, yes: bool) -> None:
+    """Restart services of the settings stack, each warmly: all but nginx, unless that one is named."""
+    _settings(
+        setup,
+        connect,
+        console,
+        "settings.restart",
+        lambda _, facts: upkeep.plan_restart(setup.app, facts, release.who(), services),
+        yes=yes,
+    )
+
+
+def settings_down(setup: Setup, connect: Connect, console: Console, *, yes: bool) -> None:
+    """Stop and remove the settings stack, nginx included."""
+    _settings(
+        setup,
+        connect,
+        console,
+        "settings.down",
+        lambda _, facts: upkeep.plan_down(setup.app, facts, release.who()),
+        yes=yes,
+    )
+
+
+def _settings(
+    setup: Setup, connect: Connect, console: Console, verb: str, plan: Callable[[Host, Facts], Plan], *, yes: bool
+) -> None:
+    fleet = connect()
+    with engaged(setup.app, fleet, console, verb) as run:
+        seen = run.observe()
+        _answering(seen)
+        planned = {host: plan(host, facts) for host, facts in seen.items()}
+        consent(planned, console, yes=yes)
+        if not any(each.steps for each in planned.values()):
+            console.emit(Event("ended", text="nothing to do"))
+            return
+        _finish(run, planned)
+        done = "; ".join(f"{host}: {each.note}" for host, each in planned.items() if each.note)
+        console.emit(Event("ended", text=done))
+
+
+def settings_reload(setup: Setup, connect: Connect, console: Console) -> None:
+    """Hand nginx on every host the configuration that lies here, tested before and without a lost request; or on none.
+
+    Raises:
+        Failed: an nginx refuses it; every nginx has what it had.
+
+    """
+    conf, own = release.nginx_conf(setup, Templates(setup.templates))
+    fleet = connect()
+    with engaged(setup.app, fleet, console, "settings.reload") as run:
+        seen = run.observe()
+        _answering(seen)
+        planned = {host: upkeep.plan_reload(setup.app, facts, release.who(), conf) for host, facts in seen.items()}
+        consent(planned, console, yes=True)
+        _all_or_none(run, planned, lambda _: source.pack(NO_SOURCE, (), own))
+        console.emit(Event("ended", text=f"nginx has {conf} on {', '.join(map(str, seen))}"))
+
+
+# --- maintenance -----------------------------------------------------------------------------------------------
+
+
+def maintenance(setup: Setup, connect: Connect, console: Console, reason: str = "") -> None:
+    """Show users the maintenance page on every host; without a `reason` let them in again.
+
+    Raises:
+        Failed: some nginx does not look at the switch; nothing has changed for any user.
+
+    """
+    app = setup.app
+    who = release.who()
+    text = lock.manual(who, reason) if reason else ""
+    verb = "maintenance.on" if reason else "maintenance.off"
+    fleet = connect()
+    with engaged(app, fleet, console, verb) as run:
+        seen = run.observe()
+        _answering(seen)
+        if not text and not any(facts.maintenance for facts in seen.values()):
+            console.emit(Event("ended", text="nothing to do: users are let in"))
+            return
+        planned = {host: upkeep.plan_maintenance(app, facts, who, text, reason) for host, facts in seen.items()}
+        consent(planned, console, yes=True)
+        _all_or_none(run, planned, no_parcels)
+        where = ", ".join(map(str, seen))
+        console.emit(
+            Event("ended", text=f"users see the maintenance page of {where}" if text else f"open again: {where}")
+        )
+
+
+def _answering(seen: Mapping[Host, Facts]) -> None:
+    unfit: dict[str, GreenroomError] = {
+        str(host): Unfit(f"docker does not answer: {facts.trouble}") for host, facts in seen.items() if facts.trouble
+    }
+    if unfit:
+        raise HostFailures(unfit)
+
+
+def _all_or_none(run: Run, planned: Plans, parcels: Callable[[Parcel], IO[bytes]]) -> None:
+    """Do it on every host, or leave every host as it was."""
+    try:
+        for phase in (Phase.PREPARE, Phase.FLIP):
+            run.phase(phase, planned, parcels)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # whatever it is, hosts must not differ
+        reason = str(error) or STOPPED
+        try:
+            run.phase(Phase.UNDO, planned, no_parcels)
+        except (Exception, KeyboardInterrupt) as again:  # noqa: BLE001  # the same
+            mend = f"see what users have now: inv status --env={run.app.env}; then say it again"
+            raise NeedsHuman(f"{reason}\nIt could not be undone everywhere:\n{again}", mend=mend) from None
+        raise Failed(f"{reason}\nUndone on every host: all is as it was.") from None
+    _finish(run, planned)

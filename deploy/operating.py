@@ -14,7 +14,7 @@ LOOKED_THROUGH = 10_000
 
 @verb(**SKIP)
 def ps(opened: Opened) -> None:
-    """Show every container of the app: stack, state, health, restarts, image."""
+    """Show every container of the app, on every host."""
     from deploy import operate
 
     operate.ps(*opened)
@@ -22,7 +22,7 @@ def ps(opened: Opened) -> None:
 
 @verb(**SKIP)
 def releases(opened: Opened) -> None:
-    """Show the releases that lie on each host: the live one, and the ways back."""
+    """Show the releases on each host, and the ways back."""
     from deploy import operate
 
     operate.releases(*opened)
@@ -46,7 +46,7 @@ def logs(
     grep: str = "",
     lines: str = "",
 ) -> None:
-    """Show what the app's containers write, of all hosts, in the order of time."""
+    """Show what containers write, of all hosts; -f follows."""
     from deploy import flags, operate
     from deploy.recipe.logs import Wanted
 
@@ -73,9 +73,10 @@ def exec(  # noqa: A001  # the verb's name
     all: bool = False,  # noqa: A002  # a flag's name
     tty: bool = False,
 ) -> None:
-    """Run a command in the live release: inv exec -- python manage.py check. Without one: a shell.
+    """Run a command in the live release, or open a shell there.
 
-    Its exit code is that of the command; of several hosts, the largest.
+    As in: inv exec -- python manage.py check. It reads no input, unless with --tty. The exit code is that of the
+    command; of several hosts, the largest. A deploy that stops the colour ends what runs in it.
     """
     from deploy import flags, operate
 
@@ -88,7 +89,7 @@ def exec(  # noqa: A001  # the verb's name
 
 @verb(keep="releases that stay: as many as configured when left out")
 def prune(opened: Opened, keep: str = "") -> None:
-    """Forget releases and images that no host needs any more."""
+    """Forget releases and images that nothing needs."""
     from deploy import operate
 
     operate.prune(*opened, max(1, whole(keep, "--keep", "a number of releases")) if keep else 0)
@@ -96,7 +97,7 @@ def prune(opened: Opened, keep: str = "") -> None:
 
 @verb(**SKIP)
 def diff(opened: Opened) -> None:
-    """Tell by name in what the env file here differs from the live one."""
+    """Tell which names differ from the live env."""
     from deploy import operate
 
     operate.diff_env(*opened)
@@ -113,9 +114,10 @@ def diff(opened: Opened) -> None:
 def push(
     opened: Opened, force: bool = False, yes: bool = False, wait: str = "", batch: str = "", pause: str = ""
 ) -> None:
-    """Bring the env file here to every host, blue-green, with the live release.
+    """Bring the env to every host, blue-green.
 
-    A deploy without source, build and migration: gate, flip, settle and undo are the same, and so are the exit codes.
+    The live release gets the env file that lies here. A deploy without source, build and migration: gate, flip, settle
+    and undo are the same, and so are the exit codes.
     """
     from deploy import flow, operate
 
@@ -124,5 +126,75 @@ def push(
     operate.push_env(*opened, options)
 
 
-TASKS = (ps, logs, exec, releases, prune, Collection("env", diff, push))
+YES = {"yes": "agree to what it asks for: users may notice"}
+
+
+@verb()
+def up(opened: Opened) -> None:
+    """Start what the settings stack lacks.
+
+    As the live release has it; what runs is left alone.
+    """
+    from deploy import operate
+
+    operate.settings_up(*opened)
+
+
+@verb(service="which services, separated by commas; all but nginx when left out", **YES)
+def restart(opened: Opened, service: str = "", yes: bool = False) -> None:
+    """Restart services of the settings stack."""
+    from deploy import flags, operate
+
+    operate.settings_restart(*opened, flags.names(service, "--service"), yes=yes)
+
+
+@verb()
+def reload(opened: Opened) -> None:
+    """Bring the nginx configuration to every host.
+
+    The one that lies here, without a lost request. It is tested on every host before any nginx reloads. The next deploy
+    brings it, too; a rollback brings back what its release had.
+    """
+    from deploy import operate
+
+    operate.settings_reload(*opened)
+
+
+@verb(**YES)
+def down(opened: Opened, yes: bool = False) -> None:
+    """Remove the settings stack: users get no answer.
+
+    Until `inv settings.up`, or a deploy. Its volumes stay.
+    """
+    from deploy import operate
+
+    operate.settings_down(*opened, yes=yes)
+
+
+@verb(reason="why; status tells it")
+def on(opened: Opened, reason: str = "") -> None:
+    """Show users the maintenance page.
+
+    The path of the health check stays open, and so do static and media files. A deploy works as ever, and its users
+    go on seeing the page. The page is maintenance.html in the folder of nginx's configuration.
+    """
+    from deploy import operate
+
+    operate.maintenance(*opened, " ".join(reason.split()) or "no reason was given")
+
+
+@verb()
+def off(opened: Opened) -> None:
+    """Let users in again."""
+    from deploy import operate
+
+    operate.maintenance(*opened)
+
+
+TASKS = (
+    *(ps, logs, exec, releases, prune),
+    Collection("env", diff, push),
+    Collection("settings", up, restart, reload, down),
+    Collection("maintenance", on, off),
+)
 """What goes into the namespace beside the verbs of a deploy."""

@@ -85,7 +85,7 @@ def make(setup: Setup, tree: Tree, templates: Templates) -> Made:
     _check_services(
         setup, definitions, {name: compose.read(stacks[name], f"templates/{name}") for _, name in app.colour_files}
     )
-    conf = files.digest(*(part for name, content in sorted(confs.items()) for part in (name.encode(), content)))[:16]
+    conf = _conf_digest(confs)
     manifest = files.manifest_digest(tree.stamps)
     release = Release(
         id=_ident(tree),
@@ -98,7 +98,7 @@ def make(setup: Setup, tree: Tree, templates: Templates) -> Made:
         definitions=tuple(sorted(definitions.items())),
     )
     own = [
-        *(File(f"nginx/{conf}/{name}", content, 0o600) for name, content in confs.items()),
+        *_conf_files(conf, confs),
         *_own_files(setup, release, stacks, settings),
     ]
     return Made(release, tuple(own), notes)
@@ -143,6 +143,25 @@ def nginx_confs(setup: Setup, templates: Templates) -> dict[str, bytes]:
     if setup.shape is None or templates.has(setup.nginx):
         return confs
     return derive.confs(confs, setup.app.service, setup.shape.port)
+
+
+def nginx_conf(setup: Setup, templates: Templates) -> tuple[str, tuple[File, ...]]:
+    """Return the nginx configuration that lies here: its digest, and its files."""
+    confs = nginx_confs(setup, templates)
+    conf = _conf_digest(confs)
+    return conf, _conf_files(conf, confs)
+
+
+def _conf_digest(confs: Mapping[str, bytes]) -> str:
+    return files.digest(*(part for name, content in sorted(confs.items()) for part in (name.encode(), content)))[:16]
+
+
+def _conf_files(conf: str, confs: Mapping[str, bytes]) -> tuple[File, ...]:
+    """Configurations may hold secrets, and root reads them; pages are read by nginx's workers."""
+    return tuple(
+        File(f"nginx/{conf}/{name}", content, 0o644 if name.endswith(".html") else 0o600)
+        for name, content in confs.items()
+    )
 
 
 def with_env(setup: Setup, live: Release, conf: str, lying: Mapping[str, bytes]) -> Made:

@@ -48,11 +48,12 @@ def deploy(
     batch: str = "",
     pause: str = "",
 ) -> None:
-    """Bring every host to the release that the source makes, or leave all as they are.
+    """Bring every host to a new release, or none.
 
-    The idle colour is built, started and gated on health on every host; then every host switches; the new colour is
-    watched for the settle delay; only then the old one is drained and stopped. Any failure before that puts every host
-    back. Exit codes: 0 done, 1 failed and undone, 2 refused and nothing touched, 3 a human is needed.
+    It is the release that the source makes. The idle colour is built, started and gated on health on every host; then
+    every host switches; the new colour is watched for the settle delay; only then the old one is drained and stopped.
+    Any failure before that puts every host back. Exit codes: 0 done, 1 failed and undone, 2 refused and nothing
+    touched, 3 a human is needed.
     """
     from deploy import flow
 
@@ -69,7 +70,10 @@ def deploy(
     **SKIP,
 )
 def rollback(opened: Opened, to: str = "", wait: str = "", batch: str = "", pause: str = "") -> None:
-    """Go back to the release before, on every host, with its env and nginx configuration. Nothing is built."""
+    """Go back to the release before, on every host.
+
+    Its env and nginx configuration come back with it. Nothing is built.
+    """
     from deploy import flow
 
     remember(opened, "rollback")
@@ -79,7 +83,10 @@ def rollback(opened: Opened, to: str = "", wait: str = "", batch: str = "", paus
 
 @verb(**SOURCE, settle="as for deploy", force="plan even if nothing has changed")
 def plan(opened: Opened, ref: str = "", dirty: bool = False, force: bool = False) -> None:
-    """Print what deploy would do on each host, and why. Nothing is written on any host."""
+    """Print what a deploy would do, and why.
+
+    Nothing is written on any host.
+    """
     from deploy import flow
 
     flow.plan(*opened, flow.Options(ref, dirty, force))
@@ -87,7 +94,10 @@ def plan(opened: Opened, ref: str = "", dirty: bool = False, force: bool = False
 
 @verb(**SOURCE)
 def config(opened: Opened, ref: str = "", dirty: bool = False) -> None:
-    """Print the compose files that every host would get, derived or not. No host is asked."""
+    """Print the compose files that every host would get.
+
+    Derived or not; no host is asked.
+    """
     from deploy import flow
 
     flow.config(opened.setup, opened.console, flow.Options(ref, dirty))
@@ -95,7 +105,10 @@ def config(opened: Opened, ref: str = "", dirty: bool = False) -> None:
 
 @verb(**SKIP)
 def status(opened: Opened) -> None:
-    """Show what is live on each host: colour, release, since when, health, containers, settings stack."""
+    """Show what is live on each host, and how it feels.
+
+    Colour, release, since when, health, containers, settings stack; a lock, maintenance.
+    """
     from deploy import flow
 
     flow.status(*opened)
@@ -111,7 +124,10 @@ def history(opened: Opened, lines: str = "20") -> None:
 
 @verb(out="where to write the page")
 def report(opened: Opened, out: str = "report.html") -> None:
-    """Write the last deploy or rollback from this machine as one page: a timeline of each host, failures, all steps."""
+    """Write the last run from this machine as one page.
+
+    A timeline of each host, failures, all steps.
+    """
     from deploy import report as reports
 
     page = reports.page(reports.read(reports.journal(opened.setup.app.project, opened.setup.app.env)))
@@ -133,7 +149,7 @@ def check(opened: Opened, files_only: bool = False) -> None:
 
 @verb(reason="why; whoever wants to deploy is told", **SKIP)
 def lock(opened: Opened, reason: str = "") -> None:
-    """Keep every deploy and rollback off the hosts, until `inv unlock`."""
+    """Keep every run off the hosts, until `inv unlock`."""
     from deploy import flow
 
     flow.put_lock(*opened, said(reason, "lock"))
@@ -141,7 +157,10 @@ def lock(opened: Opened, reason: str = "") -> None:
 
 @verb(reason="why; it goes into the history", **SKIP)
 def unlock(opened: Opened, reason: str = "") -> None:
-    """Let deploys in again after `inv lock`. The lock of a run that is at work, or died, goes by itself."""
+    """Let runs in again after `inv lock`.
+
+    The lock of a run that is at work, or died, goes by itself.
+    """
     from deploy import flow
 
     flow.take_lock_away(*opened, said(reason, "unlock"))
@@ -185,7 +204,10 @@ def init(
     port: str = "",
     yes: bool = False,
 ) -> None:
-    """Make this folder a Greenroom project. Nothing that is there is overwritten unasked."""
+    """Make this folder a Greenroom project.
+
+    Nothing that is there is overwritten unasked.
+    """
     from deploy import adopt
     from deploy.console import Console
 
@@ -232,4 +254,5 @@ class _Program(Program):
 
 def main() -> None:
     """Run the console script `greenroom`."""
-    _Program(name="Greenroom", binary="greenroom", namespace=ns, version=__version__).run()
+    # The name for completion is said, too: Invoke would take the one that it was called by, whatever that was.
+    _Program(name="Greenroom", binary="greenroom", binary_names=["greenroom"], namespace=ns, version=__version__).run()

@@ -66,8 +66,14 @@ build() {
     }
 }
 
-# tag RELEASE: the image of this release is that of another one.
-tag() { docker tag "$PROJECT:$1" "$PROJECT:$RELEASE"; }
+# tag RELEASE SERVICE...: the image of this release is that of another one, and so are those beside it. The app's is last:
+# with it the release can be started.
+tag() {
+    other=$1
+    shift
+    for service; do docker tag "$PROJECT:$other.$service" "$PROJECT:$RELEASE.$service" || return; done
+    docker tag "$PROJECT:$other" "$PROJECT:$RELEASE"
+}
 
 # build_others COLOUR FILE SERVICE...: images of this release beside the app's, unless all are here; build_settings
 # SERVICE...: the same of the settings stack.
@@ -101,6 +107,16 @@ start() {
 # changes compose stops the old container (SIGTERM, stop_grace_period: celery's warm shutdown) before it starts the new
 # one: beat is never doubled.
 settings_up() { settings up -d --no-deps --no-build "$@"; }
+
+# settings_restart SERVICE...: one after the other, each as gently as its file asks.
+settings_restart() {
+    for service; do
+        ids=$(docker ps -q --filter "label=com.docker.compose.project=$SETTINGS" \
+            --filter "label=com.docker.compose.service=$service") || return
+        # shellcheck disable=SC2086  # the ids are hexadecimal words
+        [ -z "$ids" ] || docker restart $ids >/dev/null || return
+    done
+}
 
 # settings_down SERVICE...: services that the settings file no longer has, or not for this host.
 settings_down() {

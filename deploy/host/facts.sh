@@ -21,6 +21,7 @@ observe() {
     cd "$BASE" || return
     answer base "$(pwd -P)"
     [ ! -f locked ] || answer locked "$(cat locked)"
+    [ ! -f switch/maintenance ] || answer maintenance "$(cat switch/maintenance)"
     [ ! -L nginx/live ] || answer conf "$(readlink nginx/live)"
     for directory in nginx/*/; do
         [ ! -d "$directory" ] || [ -L "${directory%/}" ] || answer nginx_dir "$(basename "$directory")"

@@ -150,3 +150,25 @@ drained() {
     nothing_open "$1"
 }
 nothing_open() { open=$(connections "$1") && [ "$open" = 0 ]; }
+
+# maintain TEXT: users get the maintenance page; TEXT says who wanted it. The health check's path is opened first.
+maintain() {
+    open="switch/open${HEALTH_PATH%%\?*}"
+    mkdir -p "$open" && true >"$open/.open" && replace switch/maintenance "$1"
+}
+end_maintenance() { rm -f switch/maintenance && rm -rf switch/open; }
+
+# await_maintenance on|off: nginx itself says so, through its public door, and that the health check is open all the same.
+await_maintenance() {
+    until_deadline 10 maintenance_look "$1" && return
+    complain "nginx does not turn maintenance $1: does its configuration include maintenance.conf, as mysite.conf does?"
+    complain "if it does so here, and not yet on the host: inv settings.reload"
+    return 1
+}
+maintenance_look() {
+    # shellcheck disable=SC2016  # expanded inside the container
+    in_nginx sh -c 'closed=$(curl -s -o /dev/null -m 5 -H "Host: $1" -w "%header{greenroom-maintenance}" http://127.0.0.1:80/.greenroom/look) &&
+        test "${closed:-off}" = "$3" &&
+        curl -sf -o /dev/null -m 5 -H "Host: $1" "http://127.0.0.1:80$2" || { sleep 0.2; exit 1; }' \
+        sh "$HEALTH_HOST" "$HEALTH_PATH" "$1"
+}

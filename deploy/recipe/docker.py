@@ -43,12 +43,6 @@ def build(app: App, colour: Colour) -> Step:
     )
 
 
-def tag(release_id: str) -> Step:
-    return Step(
-        "take over the image", f"it is that of {release_id}: only the env differs", shell.command("tag", release_id)
-    )
-
-
 def build_others(app: App, colour: Colour) -> tuple[Step, ...]:
     """Images beside the app's, where services of an adopted compose file are built from something else."""
     of_colours, of_settings = app.images
@@ -65,6 +59,14 @@ def build_others(app: App, colour: Colour) -> tuple[Step, ...]:
 
 def forget_others(releases: Iterable[str]) -> Step:
     return Step("forget images beside the app's", "their releases go", shell.command("forget_others", *releases))
+
+
+def tag(app: App, release_id: str) -> Step:
+    return Step(
+        "take over the images",
+        f"they are those of {release_id}: only the env differs",
+        shell.command("tag", release_id, *(name for names in app.images for name in names)),
+    )
 
 
 def migrate(app: App, colour: Colour) -> Step:
@@ -104,6 +106,12 @@ def settings_ready(services: Iterable[str]) -> Step:
     )
 
 
+def settings_restart(services: Iterable[str]) -> Step:
+    return Step(
+        "restart settings services", "somebody asked for it", shell.command("settings_restart", *services), deadline=600
+    )
+
+
 def refresh(services: Iterable[str]) -> Step:
     return Step(
         "hand the workers the new release",
@@ -113,10 +121,10 @@ def refresh(services: Iterable[str]) -> Step:
     )
 
 
-def settings_down(services: Iterable[str]) -> Step:
+def settings_down(services: Iterable[str], because: str = "they would run old code for ever") -> Step:
     return Step(
-        "remove services that left the file",
-        "they would run old code for ever",
+        "remove settings services",
+        because,
         shell.command("settings_down", *services),
         deadline=600,
     )

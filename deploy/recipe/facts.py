@@ -101,6 +101,7 @@ def read(answers: Iterable[Answer]) -> Facts:
         lacks=tuple(values[0] for values in known.get("lacks", ())),
         trouble=one("no_docker"),
         locked=one("locked"),
+        maintenance=one("maintenance"),
         volumes=frozenset(name for (name,) in known.get("volume", ())),
         volume_users=tuple((name, container, project) for name, container, project in known.get("volume_user", ())),
         volume_likes=tuple((key, name) for key, name in known.get("volume_like", ())),
@@ -110,7 +111,7 @@ def read(answers: Iterable[Answer]) -> Facts:
 
 _KEYS = {
     "base", "docker", "no_docker", "compose", "container", "image", "switch", "proxy_runs", "conf", "nginx_dir",
-    "release", "source_same", "file", "disk_free", "lacks", "health", "locked", "architecture",
+    "release", "source_same", "file", "disk_free", "lacks", "health", "locked", "maintenance", "architecture",
     "volume", "volume_user", "volume_like",
 }  # fmt: skip
 

@@ -173,6 +173,7 @@ class Facts:
     lacks: tuple[str, ...] = ()
     trouble: str = ""
     locked: str = ""
+    maintenance: str = ""
     colour_health: tuple[tuple[Colour, str], ...] = ()
     volumes: frozenset[str] = frozenset()
     volume_users: tuple[tuple[str, str, str], ...] = ()

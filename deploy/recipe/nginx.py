@@ -62,3 +62,23 @@ def drain(app: App, colour: Colour) -> Step:
         shell.command("drain", colour, app.drain),
         deadline=app.drain + 30,
     )
+
+
+def maintain(text: str) -> Step:
+    """`text` says who wanted it and why."""
+    return Step(
+        "show users the maintenance page", "the doors of the deployer stay open", shell.command("maintain", text)
+    )
+
+
+def end_maintenance(because: str) -> Step:
+    return Step("let users in", because, shell.command("end_maintenance"))
+
+
+def await_maintenance(state: str) -> Step:
+    return Step(
+        f"see maintenance {state}",
+        "a switch that nginx does not look at is none",
+        shell.command("await_maintenance", state),
+        deadline=30,
+    )

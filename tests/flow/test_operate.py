@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from world import Died
 
-from deploy import operate
+from deploy import flow, operate
 from deploy.errors import Failed, HostFailures, Locked, Refused
 from deploy.flow import Options
 from deploy.recipe.logs import Wanted
@@ -347,3 +347,168 @@ def test_an_operator_may_die_anywhere_in_an_env_push(operator_of: Any, hosts: in
         else:
             assert deaths > 10 * hosts
             return
+
+
+# --- the settings stack ----------------------------------------------------------------------------------------
+
+
+def test_settings_up_starts_what_is_missing_and_leaves_the_rest_alone(operator_of: Any) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    one, two = operator.world.boxes.values()
+    kept = {c.id for c in one.containers if c.service != "celery-beat"}
+    one.containers = [c for c in one.containers if c.service != "celery-beat"]
+    before = len(operator.world.log)
+    operator.does(operate.settings_up)
+    operator.assert_whole()
+    assert kept <= {c.id for c in one.containers}
+    assert "web1: celery-beat started" in operator.text
+    assert not [word for host, word in operator.world.log[before:] if host == two.name and word.words[0] != "observe"]
+    operator.does(operate.settings_up)
+    assert "nothing to do" in operator.text
+
+
+def test_settings_down_asks_and_settings_up_serves_again(operator_of: Any) -> None:
+    operator = operator_of()
+    operator.deploy()
+    live = operator.live()
+    with pytest.raises(Refused, match="users get no answer until"):
+        operator.does(functools.partial(operate.settings_down, yes=False))
+    operator.assert_whole()
+    operator.does(functools.partial(operate.settings_down, yes=True))
+    (box,) = operator.world.boxes.values()
+    assert not box.of("app-setting-prod")
+    operator.does(operate.settings_up)
+    operator.assert_whole()
+    assert operator.live() == live
+
+
+def test_settings_restart_spares_nginx_unless_it_is_named_and_then_asks(operator_of: Any) -> None:
+    operator = operator_of()
+    operator.deploy()
+    operator.does(functools.partial(operate.settings_restart, yes=False), ())
+    assert "web1: celery, celery-beat, postgres, redis restarted" in operator.text
+    operator.does(functools.partial(operate.settings_restart, yes=False), ("redis", "unknown"))
+    assert "web1: redis restarted" in operator.text
+    with pytest.raises(Refused, match="users get no answer"):
+        operator.does(functools.partial(operate.settings_restart, yes=False), ("nginx",))
+    operator.does(functools.partial(operate.settings_restart, yes=True), ("nginx",))
+
+
+def conf(operator: Any, text: str) -> None:
+    """Give the project an nginx configuration of its own."""
+    (operator.folder / "templates" / "nginx").mkdir(parents=True, exist_ok=True)
+    (operator.folder / "templates" / "nginx" / "nginx.conf").write_text(text)
+
+
+def confs(operator: Any) -> list[str]:
+    return [box.conf for box in operator.world.boxes.values()]
+
+
+def test_settings_reload_brings_the_configuration_to_every_host(operator_of: Any) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    (before,) = set(confs(operator))
+    conf(operator, "events {}")
+    operator.does(operate.settings_reload)
+    (after,) = set(confs(operator))
+    assert after != before
+    operator.does(operate.settings_reload)  # what it refers to may be another one, like a certificate
+    assert operator.world.words()[-8:].count("use_conf") == 2
+    operator.write("2")
+    operator.deploy()
+    assert set(confs(operator)) == {after}
+    operator.rollback()
+    assert set(confs(operator)) == {before}
+
+
+@pytest.mark.parametrize("word", ["receive", "test_conf", "use_conf", "await_serving"])
+def test_a_configuration_that_one_nginx_refuses_reaches_none(operator_of: Any, word: str) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    before = confs(operator)
+    conf(operator, "events {}")
+    list(operator.world.boxes.values())[1].refuse[word] = 1
+    with pytest.raises(Failed, match="Undone on every host: all is as it was"):
+        operator.does(operate.settings_reload)
+    assert confs(operator) == before
+    operator.does(operate.settings_reload)
+    assert len(set(confs(operator))) == 1
+
+
+def test_an_env_push_keeps_the_nginx_configuration_in_use(operator_of: Any) -> None:
+    operator = operator_of()
+    operator.deploy()
+    conf(operator, "events {}")
+    operator.does(operate.settings_reload)
+    reloaded = confs(operator)
+    env(operator, "DJANGO_SECRET_KEY=an0ther-marker\n")
+    operator.does(operate.push_env, Options())
+    assert confs(operator) == reloaded
+
+
+def test_where_nothing_was_deployed_there_is_nothing_to_settle(operator_of: Any) -> None:
+    operator = operator_of()
+    for story in (operate.settings_up, operate.settings_reload, functools.partial(operate.maintenance, reason="x")):
+        with pytest.raises(HostFailures) as refused:
+            operator.does(story)
+        assert refused.value.exit_code == 2
+    assert not operator.world.writes()
+
+
+# --- maintenance -----------------------------------------------------------------------------------------------
+
+
+def test_maintenance_lasts_through_deploys_and_status_shows_it(operator_of: Any) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    operator.does(operate.maintenance, "moving house")
+    operator.write("2")
+    operator.deploy()
+    assert "users of web1, web2 see the maintenance page" in operator.text
+    operator.does(flow.status)
+    assert operator.text.count("users see the maintenance page: put up by") == 2
+    assert "moving house" in operator.text
+    operator.does(operate.maintenance)
+    assert not any(box.maintenance for box in operator.world.boxes.values())
+    operator.does(flow.status)
+    assert "maintenance" not in operator.text
+    operator.does(operate.maintenance)
+    assert "nothing to do" in operator.text
+
+
+@pytest.mark.parametrize("before", ["", "moving house"])
+def test_maintenance_that_one_nginx_does_not_look_at_is_undone_everywhere(operator_of: Any, before: str) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    if before:
+        operator.does(operate.maintenance, before)
+    one, two = operator.world.boxes.values()
+    texts = [one.maintenance, two.maintenance]
+    two.looks_at_maintenance = False
+    with pytest.raises(Failed, match="Undone on every host"):
+        operator.does(operate.maintenance, "again")
+    assert [one.maintenance, two.maintenance] == texts
+
+
+def test_an_operator_may_die_anywhere_in_a_change_between_deploys(operator_of: Any) -> None:
+    """Users are served after each command: the world sees to that. What was begun is done by saying it again."""
+    for story in (operate.settings_up, operate.settings_reload, functools.partial(operate.maintenance, reason="x")):
+        for deaths in itertools.count(1):
+            operator = operator_of(2)
+            operator.deploy()
+            conf(operator, "events {}")
+            for box in operator.world.boxes.values():
+                box.containers = [c for c in box.containers if c.service != "celery"]
+            operator.world.die_after = len(operator.world.writes()) + deaths
+            try:
+                operator.does(story)
+            except Died:
+                operator.world.revive()
+                operator.does(story)
+                operator.write("2")
+                operator.deploy()
+                operator.assert_whole()
+            else:
+                assert deaths > 4
+                break

@@ -77,6 +77,8 @@ class Box:
     last: str = ""
     holder: str = ""
     locked: str = ""
+    maintenance: str = ""
+    looks_at_maintenance: bool = True
     away: int = 0
     unreachable: bool = False
     full: bool = False
@@ -375,10 +377,9 @@ class _Words:
         if not (box.releases or box.history or box.source):
             return
         self.answer("base", "/home/deploy/greenroom/app")
-        if box.locked:
-            self.answer("locked", box.locked)
-        if box.conf:
-            self.answer("conf", box.conf)
+        for key, value in (("locked", box.locked), ("maintenance", box.maintenance), ("conf", box.conf)):
+            if value:
+                self.answer(key, value)
         for conf in sorted(box.confs):
             self.answer("nginx_dir", conf)
         for ident, record in sorted(box.releases.items()):
@@ -584,7 +585,7 @@ class _Words:
         self.box.images.add(self.image())
         self.do_tell_built()
 
-    def do_tag(self, release: str) -> None:
+    def do_tag(self, release: str, *_beside: str) -> None:
         self.need_files()
         if f"{self.v['PROJECT']}:{release}" not in self.box.images:
             raise Impossible(f"{self.box.name}: there is no image of {release}")
@@ -625,6 +626,13 @@ class _Words:
     def do_settings_down(self, *services: str) -> None:
         gone = {(self.settings, service) for service in services}
         self.box.containers = [c for c in self.box.containers if (c.stack, c.service) not in gone]
+        if "nginx" in services:
+            self.box.was_served = False
+
+    def do_settings_restart(self, *services: str) -> None:
+        for service in services:
+            if not self.box.of(self.settings, service):
+                raise Impossible(f"{self.box.name}: {service} is restarted, and does not run")
 
     def _need_image(self, colour: str) -> None:
         self.need_files()
@@ -688,3 +696,12 @@ class _Words:
         if self.box.switch == colour:
             raise Impossible(f"{self.box.name}: the live colour {colour} is drained")
         self.box.connections[colour] = 0
+
+    def do_maintain(self, text: str) -> None:
+        self.box.maintenance = text
+
+    def do_end_maintenance(self) -> None:
+        self.box.maintenance = ""
+
+    def do_await_maintenance(self, state: str) -> int:
+        return 0 if state == ("on" if self.box.maintenance and self.box.looks_at_maintenance else "off") else 1

@@ -154,9 +154,16 @@ def test_a_release_that_is_not_there_has_no_files(rig: Rig) -> None:
     assert not rig.look(questions.own_files()).finished
 
 
-def test_an_image_is_taken_over(rig: Rig) -> None:
+def test_images_are_taken_over_the_app_s_as_the_last(rig: Rig) -> None:
     rig.docker("tag app:r0 app:r1")
-    assert rig.run(shell.command("tag", "r0")).finished
+    rig.docker("tag app:r0.jobs app:r1.jobs")
+    assert rig.run(shell.command("tag", "r0", "jobs")).finished
+    assert rig.said == ["docker tag app:r0.jobs app:r1.jobs", "docker tag app:r0 app:r1"]
+
+
+def test_an_image_that_is_not_there_is_not_passed_over(rig: Rig) -> None:
+    rig.docker("tag app:r0.jobs app:r1.jobs", "No such image", status=1)
+    assert not rig.run(shell.command("tag", "r0", "jobs")).finished
 
 
 # --- inside a container ----------------------------------------------------------------------------------------
@@ -219,3 +226,65 @@ def test_a_command_is_ended_inside_and_here_when_nobody_listens_any_more(rig: Ri
     (call,) = [call for call in rig.calls if call[1:5] == ["exec", "aa1", "sh", "-c"]]
     (run,) = [call for call in rig.calls if "work" in call]
     assert run[3] == f"GREENROOM_EXEC={call[-1]}"
+
+
+# --- maintenance, the settings stack ---------------------------------------------------------------------------
+
+
+def test_maintenance_is_two_files_beside_the_switch(rig: Rig) -> None:
+    rig.rooms()
+    switch = rig.base / "switch"
+    (switch / "green").touch()
+    text = '{"who": "me", "reason": "it\'s $(me)"}'
+    assert rig.run(shell.command("maintain", text), HEALTH_PATH="/up/healthz?deep=1").finished
+    assert (switch / "maintenance").read_text() == f"{text}\n"
+    assert (switch / "open" / "up" / "healthz" / ".open").is_file()
+    rig.docker("version --format {{.Server.Version}}", "26\n")
+    assert rig.run(shell.command("end_maintenance")).finished
+    assert [path.name for path in switch.iterdir()] == ["green"]
+    assert rig.run(shell.command("end_maintenance")).finished
+
+
+def looking(rig: Rig, header: str, *, healthy: bool = True) -> None:
+    """Let nginx answer a look with this header, and the health check."""
+    rig.nginx_runs()
+    rig.program(
+        "curl",
+        f"""case "$*" in
+            *"Host: app.example.com"*/.greenroom/look) printf '%s' '{header}' ;;
+            *"Host: app.example.com"*:80/healthz) exit {0 if healthy else 22} ;;
+            *) exit 9 ;;
+        esac""",
+        inside=True,
+    )
+    rig.program("sleep", "exec /bin/sleep 0.01", inside=True)
+
+
+@pytest.mark.parametrize(("state", "header"), [("on", "on"), ("off", "")])
+def test_nginx_itself_says_whether_users_see_the_page(rig: Rig, state: str, header: str) -> None:
+    looking(rig, header)
+    assert rig.run(shell.command("await_maintenance", state)).finished
+
+
+@pytest.mark.parametrize(("header", "healthy"), [("", True), ("on", False)])
+def test_a_page_that_nobody_sees_or_that_closes_the_health_check_is_an_error(
+    rig: Rig, header: str, healthy: bool
+) -> None:
+    looking(rig, header, healthy=healthy)
+    rig.fast_clock()
+    outcome = rig.run(shell.command("await_maintenance", "on"))
+    assert "include maintenance.conf" in outcome.text
+    assert not outcome.finished
+
+
+def test_services_are_restarted_one_after_the_other(rig: Rig) -> None:
+    for service, ident in (("redis", "aa1"), ("celery", "")):
+        rig.docker(
+            "ps -q --filter label=com.docker.compose.project=app-setting-prod"
+            f" --filter label=com.docker.compose.service={service}",
+            ident,
+        )
+    rig.docker("restart aa1")
+    assert rig.run(shell.command("settings_restart", "redis", "celery")).finished
+    assert rig.said[-2:] != rig.said[:2]
+    assert [call for call in rig.said if "restart" in call] == ["docker restart aa1"]

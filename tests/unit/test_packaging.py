@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -37,12 +39,76 @@ def test_the_wheel_carries_no_test_and_no_test_bed(wheel: set[str]) -> None:
 
 
 def test_the_console_script_offers_the_same_tasks_as_inv() -> None:
+    said = greenroom("--list")
+    for verb in (
+        "check",
+        "config",
+        "deploy",
+        "history",
+        "init",
+        "plan",
+        "rollback",
+        "status",
+        "logs",
+        "env.push",
+        "maintenance.on",
+    ):
+        assert f"\n  {verb} " in said
+
+
+def greenroom(*words: str) -> str:
+    """Return what the console script says, on a terminal of 80 columns."""
     script = "from deploy.tasks import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", script, *words],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def test_the_list_of_tasks_reads_as_a_table_of_contents() -> None:
+    tasks = [line for line in greenroom("--list").splitlines()[1:] if line]
+    assert len(tasks) > 20
+    assert all(re.fullmatch(r"  [a-z.]+ +[A-Z].*\.", line) for line in tasks), tasks
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_offered_for_the_console_script(shell: str) -> None:
+    assert "complete_greenroom" in greenroom(f"--print-completion-script={shell}")
+
+
+COMPLETE = r"""
+eval "$(greenroom --print-completion-script=bash)"
+COMP_WORDS=("$@")
+complete=$(complete -p greenroom | sed 's/.*-F \([^ ]*\).*/\1/')
+$complete greenroom "${@: -1}"
+echo "${COMPREPLY[*]}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ("greenroom settings.re", "settings.reload settings.restart"),
+        ("greenroom logs --f", "--follow"),
+    ],
+)
+def test_bash_completes_tasks_and_flags(tmp_path: Path, typed: str, found: str) -> None:
+    program = tmp_path / "greenroom"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "from deploy.tasks import main; main()" "$@"\n')
+    program.chmod(0o755)
     said = subprocess.run(
-        [sys.executable, "-c", script, "--list"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["bash", "-c", COMPLETE, "bash", *typed.split()],
+        cwd=ROOT,
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    for verb in ("check", "config", "deploy", "history", "init", "plan", "rollback", "setup", "status"):
-        assert f"\n  {verb} " in said.stdout
+    assert sorted(said.stdout.split()) == found.split(), said.stderr
 
 
 def test_the_example_carries_the_templates_files_as_they_lie() -> None:
