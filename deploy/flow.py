@@ -10,8 +10,8 @@ from deploy import clock, lock, release, source
 from deploy.apply import ask
 from deploy.console.events import Event
 from deploy.errors import Failed, GreenroomError, HostFailures, Refused, Unfit
-from deploy.recipe import facts as questions
 from deploy.recipe import data, nginx
+from deploy.recipe import facts as questions
 from deploy.recipe import plan as plans
 from deploy.recipe.steps import Phase
 from deploy.run import Batching, Terms, engaged, no_parcels, observe
