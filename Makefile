@@ -1,9 +1,11 @@
 # make check   lint, types, unit + flow + sh, 1,600 simulated histories: about two minutes, no docker
 # make test    all of it, with end-to-end tests on real hosts (root on Debian, or a docker engine)
 # make faults  operators killed, links cut, hosts rebooted, under load: an hour of it, or MINUTES=10, or FAULTS="--only link"
+# make plants  bugs planted in the product, each of which the judges of `make faults` must find: three minutes
 # make soak    100 deploys and rollbacks at random, with faults, under load, and then everything is counted; ROUNDS=20
 # make simulate   HISTORIES=1000000 of them from SEED=0 on: the first that fails is told, as short as it gets
 # make demo    two real hosts, a deploy under load, a rollback, and what its users saw
+# make docs    the pages of docs/ as a site, in site/; a link that leads nowhere fails
 # make clean   hosts, images and everything else that the above left behind
 
 PYTHON ?= python3
@@ -12,7 +14,7 @@ HISTORIES ?= 1000000
 SEED ?= 0
 STAMP := .venv/.installed
 
-.PHONY: check lint test faults soak simulate demo bench-quick clean
+.PHONY: check lint test faults plants soak simulate demo bench-quick docs clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -37,6 +39,9 @@ test: lint
 faults: $(STAMP)
 	$(BIN)/python -m testbed.faults --minutes $(or $(MINUTES),60) $(FAULTS)
 
+plants: $(STAMP)
+	$(BIN)/python -m testbed.faults.plants
+
 soak: $(STAMP)
 	$(BIN)/python -m testbed.faults.soak --rounds $(or $(ROUNDS),100)
 
@@ -49,6 +54,11 @@ demo: $(STAMP)
 bench-quick: $(STAMP)
 	$(BIN)/python -m bench.quick
 
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python docs/generate.py
+	$(BIN)/zensical build --strict
+
 clean:
 	-$(BIN)/python -m testbed down --all
-	rm -rf .venv .testbed .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf .venv .testbed .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache dist site

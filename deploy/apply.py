@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Protocol
 
 from deploy import clock
 from deploy.console.events import Event
-from deploy.errors import Interrupted, LinkLost, StepFailed
+from deploy.errors import Interrupted, LinkLost, StepFailed, Unfit
 from deploy.recipe import shell
 from deploy.recipe.shell import Script
 from deploy.recipe.steps import Phase
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from deploy.recipe.model import Host
-    from deploy.recipe.shell import Answer, Command, Signal
-    from deploy.recipe.steps import Parcel, Plan, Step
+    from deploy.recipe.shell import Answer, Command, Line, Signal
+    from deploy.recipe.steps import Cargo, Parcel, Plan, Step
 
 TAIL = 40
 """Lines of a failed step that are kept to be shown."""
@@ -40,6 +40,23 @@ class Hold(Protocol):
     def release(self) -> None: ...
 
 
+class Source(Protocol):
+    """A payload on its way from a host. Its end is heard, or `read` raises; `close` may be called at any time."""
+
+    def read(self, size: int, /) -> bytes: ...
+    def close(self) -> None: ...
+
+
+class Terminal(Protocol):
+    """The far end of a terminal: something that types and is typed to."""
+
+    def fileno(self) -> int: ...
+    def read(self) -> bytes: ...
+    def write(self, typed: bytes) -> None: ...
+    def resize(self, columns: int, rows: int) -> None: ...
+    def end(self) -> int: ...
+
+
 class Machine(Protocol):
     """A Host we can talk to: over SSH, or in memory for tests."""
 
@@ -48,7 +65,9 @@ class Machine(Protocol):
     def run(
         self, script: Script, *, parcel: IO[bytes] | None = None, stop: Callable[[], bool] = ...
     ) -> Iterator[Signal]: ...
+    def fetch(self, script: Script, *, stop: Callable[[], bool] = ...) -> Source: ...
     def hold(self, script: Script) -> Hold: ...
+    def interact(self, line: Command, kind: str, size: tuple[int, int]) -> Terminal: ...
     def reconnect(self) -> None: ...
     def close(self) -> None: ...
 
@@ -63,7 +82,7 @@ class Circumstances:
 
     run: str
     emit: Callable[[Event], None]
-    parcels: Callable[[Parcel], IO[bytes]]
+    parcels: Callable[[Parcel | Cargo], IO[bytes]]
     stop: Callable[[bool], bool]
     mend: Callable[[Machine], None]
 
@@ -74,6 +93,7 @@ def ask(machine: Machine, variables: tuple[tuple[str, str], ...], *questions: Co
     Raises:
         LinkLost: the end was not heard.
         StepFailed: a question failed; its last lines say why.
+        Unfit: the host does not let the run past its fence.
 
     """
     answers: list[Answer] = []
@@ -85,15 +105,41 @@ def ask(machine: Machine, variables: tuple[tuple[str, str], ...], *questions: Co
             case shell.Line(text):
                 lines.append(text)
             case shell.End(number, status) if status:
-                word = questions[number].words[0] if number != shell.FENCE else "take over the host"
+                if number == shell.FENCE:
+                    raise Unfit(f"it cannot be taken over: {' '.join(lines)}")
+                word = questions[number].words[0]
                 raise StepFailed(f"{word}: failed (exit status {status}): {'; '.join(lines)}")
             case shell.Finished():
                 return answers
     raise LinkLost("it stopped answering: " + ("; ".join(lines) or "not a word"))
 
 
-def apply(machine: Machine, plan: Plan, phase: Phase, circumstances: Circumstances) -> None:
-    """Do one phase of a plan, in one round trip.
+def listen(machine: Machine, script: Script, stop: Callable[[], bool] = lambda: False) -> Iterator[Answer | Line]:
+    """Yield what a script says, as it says it, until it ends or `stop` says so.
+
+    Raises:
+        LinkLost: it went silent before its end.
+        StepFailed: it says that it failed; why stands in what it said last.
+
+    """
+    lines: collections.deque[str] = collections.deque(maxlen=TAIL)
+    for signal in machine.run(script, stop=stop):
+        match signal:
+            case shell.Line(text):
+                lines.append(text)
+                yield signal
+            case shell.Answer():
+                yield signal
+            case shell.End(_, status) if status:
+                raise StepFailed(lines[-1] if lines else f"failed (exit status {status})")
+            case shell.Finished():
+                return
+    if not stop():
+        raise LinkLost("the link went away")
+
+
+def apply(machine: Machine, plan: Plan, phase: Phase, circumstances: Circumstances) -> list[Answer]:
+    """Do one phase of a plan, in one round trip; return what its words answered.
 
     Where the link goes away, what the step under way did is not known. So it is ended where it still is at work (the
     fence sees to that), and done again: every step may run twice. Only a migration may not, if it can be helped.
@@ -107,7 +153,7 @@ def apply(machine: Machine, plan: Plan, phase: Phase, circumstances: Circumstanc
     """
     steps = plan.of(phase)
     if not steps:
-        return
+        return []
     performance = _Performance(machine.host, steps, phase, circumstances)
     lost = performance.perform(machine, plan)
     for _ in range(LOSSES):
@@ -118,6 +164,7 @@ def apply(machine: Machine, plan: Plan, phase: Phase, circumstances: Circumstanc
         lost = performance.perform(machine, plan)
     if lost:
         raise lost
+    return performance.answers
 
 
 class _Performance:
@@ -132,6 +179,8 @@ class _Performance:
         self._current: Step | None = None
         self._began = clock.monotonic()
         self._tail: collections.deque[str] = collections.deque(maxlen=TAIL)
+        self._found = ""
+        self.answers: list[Answer] = []
 
     def perform(self, machine: Machine, plan: Plan) -> LinkLost | None:
         """Do the steps of which no end was heard yet; return how the link went away, if it did."""
@@ -171,9 +220,14 @@ class _Performance:
                 self._current = self._steps[number]
                 self._began = clock.monotonic()
                 self._tail.clear()
+                self._found = ""
                 self._emit("step", text=self._current.because)
             case shell.End(number, status):
                 self._end(number, status)
+            case shell.Answer("found", (text,)):
+                self._found = text
+            case shell.Answer():
+                self.answers.append(signal)
             case shell.Line(text):
                 self._tail.append(text)
                 self._emit("line", text=text)
@@ -184,7 +238,7 @@ class _Performance:
             raise StepFailed(f"{title}: failed (exit status {status})", tail=tuple(self._tail))
         if number != shell.FENCE:
             self._ended = number + 1
-            self._emit("done", seconds=clock.monotonic() - self._began)
+            self._emit("done", text=self._found, seconds=clock.monotonic() - self._began)
 
     def tell(self, text: str) -> None:
         self._emit("note", text=text)

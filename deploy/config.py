@@ -57,7 +57,7 @@ class StackKeys(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class EnvKeys(msgspec.Struct, forbid_unknown_fields=True):
-    """Every key that an env may have; all but `hosts`, `dotenv` and `settings` may stand above, for all envs."""
+    """Every key that an env may have; each may also stand above, for all envs that do not say otherwise."""
 
     hosts: list[str] = msgspec.field(default_factory=list)
     dotenv: str = ""
@@ -77,6 +77,7 @@ class EnvKeys(msgspec.Struct, forbid_unknown_fields=True):
     settle: int = 30
     drain: int = 30
     keep: int = 5
+    build: Literal["once", "each"] = "once"
     build_timeout: int = 1800
     migrate_timeout: int = 600
     ssh: Ssh = msgspec.field(default_factory=Ssh)
@@ -193,7 +194,7 @@ def _setup(top: TopKeys, keys: EnvKeys, name: str, directory: Path, hosts: str) 
     return Setup(
         app=_as_adopted(app, adopted, shape) if adopted and shape else app,
         hosts=_subset(every, hosts, where),
-        ssh=keys.ssh,
+        ssh=_from(directory, keys.ssh),
         directory=directory,
         source=_local(directory, top.source, "deploy.source"),
         templates=_local(directory, top.templates, "deploy.templates"),
@@ -202,7 +203,7 @@ def _setup(top: TopKeys, keys: EnvKeys, name: str, directory: Path, hosts: str) 
         env=dotenv.values,
         readings=dotenv.readings,
         dotenv_paths=frozenset(
-            _local(directory, str(each.get("dotenv") or f".env.{other}"), f"deploy.envs.{other}.dotenv")
+            _local(directory, str(each.get("dotenv") or top.dotenv or f".env.{other}"), f"deploy.envs.{other}.dotenv")
             for other, each in top.envs.items()
         ),
         adopted=adopted,
@@ -231,6 +232,7 @@ def _app(top: TopKeys, keys: EnvKeys, name: str, every: tuple[Host, ...]) -> App
         build_timeout=keys.build_timeout,
         migrate_timeout=keys.migrate_timeout,
         keep=keys.keep,
+        build=keys.build,
     )
 
 
@@ -299,6 +301,18 @@ def _local(directory: Path, text: str, where: str) -> Path:
         return path.resolve()
     except (OSError, ValueError, RuntimeError) as error:  # too long, a link to itself, a NUL, half a letter
         raise ConfigError(f"{where}: {text!r} cannot be a path here: {error}") from None
+
+
+def _from(directory: Path, ssh: Ssh) -> Ssh:
+    """Let relative paths start where invoke.yaml lies: a known_hosts that a team keeps with its project is found."""
+    paths: dict[str, str] = {}
+    for name in ("known_hosts", "config", "identity"):
+        if path := getattr(ssh, name):
+            try:
+                paths[name] = str(directory / Path(path).expanduser())
+            except RuntimeError as error:
+                raise ConfigError(f"deploy.ssh.{name}: {path!r}: {_lower(str(error))}") from None
+    return msgspec.structs.replace(ssh, **paths)
 
 
 # --- single values ---------------------------------------------------------------------------------------------

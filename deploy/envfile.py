@@ -43,23 +43,43 @@ def read(path: Path, where: str) -> EnvFile:
     try:
         # A pipe would be waited for, a device might never end.
         content = path.read_bytes() if path.is_file() or not path.exists() else b"\0"
-        text = content.decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(
             f"{where}: cannot read {path}: {error.strerror}",
             mend="it holds the app's own environment; it may be empty, but it must be there",
         ) from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 at byte {error.start}", mend="save it as UTF-8") from None
-    if "\0" in text:
+    if b"\0" in content:
         raise ConfigError(
             f"{where}: {path} is no text file", mend="it holds the app's own environment, NAME=value a line"
         )
-    pairs = tuple(_pairs(text, path))
+    return parse(content, str(path))
+
+
+def parse(content: bytes, place: str) -> EnvFile:
+    """Read the content of an env file; `place` is what to call it.
+
+    Raises:
+        ConfigError: not everybody would read it alike; with the line, and never a value.
+
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{place}: not UTF-8 at byte {error.start}", mend="save it as UTF-8") from None
+    pairs = tuple(_pairs(text, place))
     return EnvFile(content, {name: value for name, value, _ in pairs}, _readings(pairs))
 
 
-def _pairs(text: str, path: Path) -> Iterator[tuple[str, str, str]]:
+def differences(there: Mapping[str, str], here: Mapping[str, str]) -> dict[str, str]:
+    """Return what would become of each name whose value differs: added, changed or removed. Never a value."""
+    return {
+        name: "added" if name not in there else "removed" if name not in here else "changed"
+        for name in sorted({*there, *here})
+        if there.get(name) != here.get(name)
+    }
+
+
+def _pairs(text: str, path: str) -> Iterator[tuple[str, str, str]]:
     """Yield name, value and the value as it is written, in order."""
     from dotenv.parser import parse_stream  # start-up time: --list and --help never need it
 

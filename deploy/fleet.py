@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, TypeVar
 
-from deploy.errors import Failed, GreenroomError, HostFailures, Interrupted, Unreachable
+from deploy.errors import Failed, GreenroomError, HostFailures, Interrupted, Unfit, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -43,6 +43,7 @@ class Fleet:
 
         Raises:
             Unreachable: the env's first host cannot be talked to.
+            Unfit: its login cannot work there.
 
         """
         if self._open_first is None:
@@ -93,7 +94,7 @@ def connect(
     long as there is one that can be reached.
 
     Raises:
-        HostFailures: hosts that cannot be reached, all of them by name.
+        HostFailures: hosts that cannot be reached, or worked on, all of them by name.
 
     """
     opened: dict[Host, Machine] = {}
@@ -136,9 +137,11 @@ def _open_beside(first: Host, open_one: Callable[[Host], Machine]) -> Machine:
         return open_one(first)
     except Unreachable as error:
         raise Unreachable(
-            f"{error.what}\nEvery run takes the lock of the env's first host, also one on other hosts.",
+            f"{first}: {error.what}\nEvery run takes the lock of the env's first host, also one on other hosts.",
             mend="; ".join(filter(None, (error.mend, "to go on without it: --skip-unreachable"))),
         ) from None
+    except Unfit as error:
+        raise Unfit(f"{first}: {error.what}", mend=error.mend) from None
 
 
 def _collect(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from deploy import clock, lock, release, source
 from deploy.apply import ask
 from deploy.console.events import Event
-from deploy.errors import Failed, GreenroomError, HostFailures, Refused, Unfit
-from deploy.recipe import data, nginx
+from deploy.errors import Failed, GreenroomError, HostFailures, Interrupted, Refused, Unfit
+from deploy.recipe import data, image, nginx
 from deploy.recipe import facts as questions
 from deploy.recipe import plan as plans
 from deploy.recipe.steps import Phase
@@ -62,15 +62,18 @@ def deploy(setup: Setup, connect: Connect, console: Console, options: Options) -
                 Event("ended", text=f"nothing to do: {_standing(setup.app, seen)} (--force deploys all the same)")
             )
             return
+        builders = image.builders(setup.app, seen)
         planned = {
-            host: plans.plan_deploy(setup.app, host, facts, made.release, tree.stamps, fleet.leader)
+            host: plans.plan_deploy(setup.app, host, facts, made.release, tree.stamps, fleet.leader, builders)
             for host, facts in seen.items()
         }
-        _consent(planned, console, yes=options.yes)
+        consent(planned, console, yes=options.yes)
         run.carry_out(
             "deploy", planned, made.release, lambda parcel: release.pack(tree, made, parcel), options.batching
         )
-        console.emit(Event("ended", text=f"{made.release.id} is live on {_hosts(seen)}"))
+        before = made.release.replaces
+        back = f"; the way back to {before}: inv rollback --env={setup.app.env}" if before else ""
+        console.emit(Event("ended", text=f"{made.release.id} is live on {_hosts(seen)}{back}"))
 
 
 def rollback(setup: Setup, connect: Connect, console: Console, to: str = "", options: Options = EVERYWHERE) -> None:
@@ -78,7 +81,7 @@ def rollback(setup: Setup, connect: Connect, console: Console, to: str = "", opt
     fleet = connect()
     with engaged(setup.app, fleet, console, f"rollback {to}".strip(), Terms(options.wait)) as run:
         seen = run.observe()
-        _fit(setup.app, seen)
+        fit(setup.app, seen)
         target = to or plans.rollback_target(setup.app, seen)
         wanted = {host: _stored(setup.app, facts, host, target) for host, facts in seen.items()}
         if all(plans.live_release(setup.app, facts) == target for facts in seen.values()):
@@ -102,8 +105,9 @@ def plan(setup: Setup, connect: Connect, console: Console, options: Options) -> 
     if not options.force and all(plans.is_unchanged(setup.app, host, seen[host], made.release) for host in seen):
         console.say(f"nothing to do: {_standing(setup.app, seen)}")
         return
+    builders = image.builders(setup.app, seen)
     for host, facts in seen.items():
-        planned = plans.plan_deploy(setup.app, host, facts, made.release, tree.stamps, fleet.leader)
+        planned = plans.plan_deploy(setup.app, host, facts, made.release, tree.stamps, fleet.leader, builders)
         console.say(f"{host}: {planned.note}")
         for refusal in planned.refusals:
             console.say(f"{host}: stops the deploy: {refusal}")
@@ -189,7 +193,7 @@ def put_lock(setup: Setup, connect: Connect, console: Console, reason: str) -> N
     with engaged(setup.app, fleet, console, "lock") as run:
         steps = plans.plan_lock(setup.app, who, lock.manual(who, reason), reason)
         _everywhere(run, fleet, steps)
-        console.emit(Event("ended", text=f"locked: {_hosts(m.host for m in fleet.machines)}"))
+        console.emit(Event("ended", text=f"locked: {_reached(setup, fleet)}"))
 
 
 def take_lock_away(setup: Setup, connect: Connect, console: Console, reason: str) -> None:
@@ -198,15 +202,22 @@ def take_lock_away(setup: Setup, connect: Connect, console: Console, reason: str
     with engaged(setup.app, fleet, console, "unlock", Terms(through=True)) as run:
         steps = plans.plan_unlock(setup.app, release.who(), reason)
         _everywhere(run, fleet, steps)
-        console.emit(Event("ended", text=f"unlocked: {_hosts(m.host for m in fleet.machines)}"))
+        console.emit(Event("ended", text=f"unlocked: {_reached(setup, fleet)}"))
 
 
 def _everywhere(run: Run, fleet: Fleet, steps: Plan) -> None:
     """Do the same on every host. A failure on one may leave others changed, whatever kind of failure it is."""
     try:
         run.phase(Phase.FINISH, dict.fromkeys((m.host for m in fleet.machines), steps), no_parcels)
-    except HostFailures as failures:
+    except (HostFailures, Interrupted) as failures:
         raise Failed(f"{failures}\nOther hosts may have it; `inv status` shows which.", mend="say it again") from None
+
+
+def _reached(setup: Setup, fleet: Fleet) -> str:
+    """Name the hosts of a run, and those that were left out: nobody must take them for locked, or for open."""
+    reached = [machine.host for machine in fleet.machines]
+    left = [host for host in setup.hosts if host not in reached]
+    return _hosts(reached) + (f"; left out, and as they were: {_hosts(left)}" if left else "")
 
 
 # --- their parts -----------------------------------------------------------------------------------------------
@@ -250,7 +261,7 @@ def _show(setup: Setup, made: release.Made, console: Console) -> None:
         console.file(name, ", ".join(stacks or [app.settings_stack]), text)
 
 
-def _consent(planned: Plans, console: Console, *, yes: bool) -> None:
+def consent(planned: Plans, console: Console, *, yes: bool) -> None:
     """Refuse what a host cannot take, and ask for what nobody should be surprised by."""
     refused: dict[str, GreenroomError] = {
         str(host): Unfit("; ".join(each.refusals)) for host, each in planned.items() if each.refusals
@@ -266,7 +277,7 @@ def _consent(planned: Plans, console: Console, *, yes: bool) -> None:
         raise Refused("\n".join(asks), mend="if that is what you want, say --yes; `inv plan` shows all of it")
 
 
-def _fit(app: App, seen: Mapping[Host, Facts]) -> None:
+def fit(app: App, seen: Mapping[Host, Facts]) -> None:
     unfit: dict[str, GreenroomError] = {
         str(host): Unfit("; ".join(reasons)) for host, facts in seen.items() if (reasons := plans.fitness(app, facts))
     }

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from deploy import clock
 from deploy.apply import ask
-from deploy.errors import GreenroomError, LinkLost, Locked, Refused, Unreachable
+from deploy.errors import GreenroomError, LinkLost, Locked, Refused, StepFailed, Unfit, Unreachable
 from deploy.recipe import shell
 from deploy.recipe.shell import Script
 
@@ -75,6 +75,7 @@ class Lock:
         Raises:
             Locked: somebody else has it.
             Refused: this run has it, under another name of the host.
+            Unfit: nothing can be written there.
 
         """
         deadline = clock.monotonic() + patience
@@ -92,12 +93,13 @@ class Lock:
 
         Raises:
             Locked: somebody else has it, and the claim's patience is over.
+            Unfit: nothing can be written there.
 
         """
         try:
             self.take(machine, self._claim.patience)
-        except Locked as reason:
-            raise Locked(f"{machine.host}: {reason.what}", mend=reason.mend) from None
+        except Refused as reason:
+            raise type(reason)(f"{machine.host}: {reason.what}", mend=reason.mend) from None
         self._beside = machine if beside else None
 
     def mend(self, machine: Machine, stop: Callable[[], bool]) -> None:
@@ -107,6 +109,7 @@ class Lock:
             LinkLost: it stayed away for ABSENCE seconds, or `stop` said that nobody wants to wait.
             Locked: somebody else has had the lock meanwhile: what this run knows of the host is not true any more.
             StepFailed: docker does not come back.
+            Unfit: nothing can be written there.
 
         """
         deadline = clock.monotonic() + ABSENCE
@@ -135,7 +138,7 @@ class Lock:
             for host, hold in tuple(self._holds.items()):
                 # A host that the run works on says itself that it lost the lock: every script stands behind its fence.
                 if not hold.beat() and self._beside and host == self._beside.host:
-                    with contextlib.suppress(LinkLost, Unreachable):  # the next beat tries again
+                    with contextlib.suppress(GreenroomError):  # the next beat tries again
                         self._beside.reconnect()
                         self.lost = self._try(self._beside, "again")
 
@@ -149,7 +152,10 @@ class Lock:
         holder = {"who": claim.who, "doing": claim.purpose, "since": self._since, "run": claim.run}
         holder["host"] = str(machine.host)
         words = shell.command("hold", claim.run, LEASE, json.dumps(holder), how)
-        hold = machine.hold(Script((words,), self._variables, holds=True))
+        try:
+            hold = machine.hold(Script((words,), self._variables, holds=True))
+        except StepFailed as error:
+            raise Unfit(f"its lock cannot be taken: {error}", mend="when that is mended there, say it again") from None
         if hold.answer.key == "held":
             self._holds[machine.host] = hold
             return None
@@ -175,9 +181,11 @@ def held(fleet: Fleet, variables: tuple[tuple[str, str], ...], claim: Claim) -> 
         fleet.each(lambda machine: None if machine is first else lock.take(machine))
         yield lock
     finally:
-        lock.release()
-        if heart.is_alive():
-            heart.join()
+        # How the run ended stands. Ctrl-C only makes it quicker: a connection that is closed lets go of its lock, too.
+        with contextlib.suppress(KeyboardInterrupt):
+            lock.release()
+            if heart.is_alive():
+                heart.join()
 
 
 def manual(who: str, reason: str) -> str:

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, Any
 
 from deploy import clock, source
-from deploy.errors import ConfigError
+from deploy.errors import ConfigError, Refused
 from deploy.recipe import compose, derive, facts, files
 from deploy.recipe.model import Release
 from deploy.source import File
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from deploy.config import Setup
     from deploy.recipe.steps import Parcel
@@ -72,13 +72,7 @@ def make(setup: Setup, tree: Tree, templates: Templates) -> Made:
     manifest = files.manifest_digest(tree.stamps)
     release = Release(
         id=_ident(tree),
-        fingerprint=files.digest(
-            manifest.encode(),
-            setup.dotenv,
-            conf.encode(),
-            json.dumps([app.migrate, app.workers, app.singletons, app.network, app.volumes]).encode(),
-            *(part for name, content in sorted(stacks.items()) for part in (name.encode(), content)),
-        ),
+        fingerprint=_fingerprint(setup, manifest, conf, stacks),
         conf=conf,
         manifest=manifest,
         revision=tree.revision,
@@ -88,9 +82,7 @@ def make(setup: Setup, tree: Tree, templates: Templates) -> Made:
     )
     own = [
         *(File(f"nginx/{conf}/{name}", content, 0o600) for name, content in confs.items()),
-        *(File(f"releases/{release.id}/{name}", content, 0o600) for name, content in stacks.items()),
-        File(f"releases/{release.id}/definitions.json", files.labels(settings, definitions).encode(), 0o600),
-        File(f"releases/{release.id}/.env", setup.dotenv, 0o600),
+        *_own_files(setup, release, stacks, settings),
     ]
     return Made(release, tuple(own), notes)
 
@@ -136,6 +128,63 @@ def nginx_confs(setup: Setup, templates: Templates) -> dict[str, bytes]:
     return derive.confs(confs, setup.app.service, setup.shape.port)
 
 
+def with_env(setup: Setup, live: Release, conf: str, lying: Mapping[str, bytes]) -> Made:
+    """Make a release of the live one and the env file that lies here. `lying` are the live one's own files, by name.
+
+    `conf` is the nginx configuration in use, which stays.
+
+    Raises:
+        Refused: the live release has not the files that the configuration names.
+
+    """
+    app = setup.app
+    stacks = {name: content for name, content in lying.items() if name != ".env"}
+    wanted = {*dict(app.colour_files).values(), app.settings_file}
+    if missing := wanted - stacks.keys():
+        raise Refused(
+            f"release {live.id} has no {', '.join(sorted(missing))}", mend="the configuration changed: inv deploy"
+        )
+    settings = compose.read(stacks[app.settings_file], f"templates/{app.settings_file}")
+    definitions = files.definitions(settings, setup.env, setup.dotenv)
+    release = replace(
+        live,
+        id="-".join([_now(), *live.id.split("-")[2:]]),
+        fingerprint=_fingerprint(setup, live.manifest, conf, {name: stacks[name] for name in wanted}),
+        conf=conf,
+        origin=f"{live.origin.removesuffix(OTHER_ENV)}{OTHER_ENV}",
+        who=who(),
+        replaces=live.id,
+        definitions=tuple(sorted(definitions.items())),
+    )
+    return replacing(Made(release, _own_files(setup, release, stacks, settings)), live.id)
+
+
+OTHER_ENV = ", another env"
+"""What the origin of a release says at its end when only the env is not that of its source's deploy."""
+
+
+def _fingerprint(setup: Setup, manifest: str, conf: str, stacks: Mapping[str, bytes]) -> str:
+    app = setup.app
+    return files.digest(
+        manifest.encode(),
+        setup.dotenv,
+        conf.encode(),
+        json.dumps([app.migrate, app.workers, app.singletons, app.network, app.volumes]).encode(),
+        *(part for name, content in sorted(stacks.items()) for part in (name.encode(), content)),
+    )
+
+
+def _own_files(
+    setup: Setup, release: Release, stacks: Mapping[str, bytes], settings: Mapping[str, Any]
+) -> tuple[File, ...]:
+    folder = f"releases/{release.id}"
+    return (
+        *(File(f"{folder}/{name}", content, 0o600) for name, content in stacks.items()),
+        File(f"{folder}/definitions.json", files.labels(settings, dict(release.definitions)).encode(), 0o600),
+        File(f"{folder}/.env", setup.dotenv, 0o600),
+    )
+
+
 def replacing(made: Made, live: str) -> Made:
     """Return the same release, with its record, knowing which one it replaces: the way back."""
     release = replace(made.release, replaces=live)
@@ -159,8 +208,12 @@ def pack(tree: Tree, made: Made, parcel: Parcel) -> IO[bytes]:
 
 def _ident(tree: Tree) -> str:
     """Ids sort by time and carry the git revision: 20261122-071955-1a2b3c4."""
-    parts = [clock.utc_now().strftime("%Y%m%d-%H%M%S"), tree.revision, "dirty" if tree.dirty else ""]
+    parts = [_now(), tree.revision, "dirty" if tree.dirty else ""]
     return "-".join(part for part in parts if part)
+
+
+def _now() -> str:
+    return clock.utc_now().strftime("%Y%m%d-%H%M%S")
 
 
 def _check_services(setup: Setup, definitions: dict[str, str], colours: dict[str, dict[str, Any]]) -> None:

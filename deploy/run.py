@@ -12,9 +12,10 @@ from deploy import clock, lock, release
 from deploy.apply import Circumstances, apply, ask
 from deploy.console.events import Event
 from deploy.errors import Failed, GreenroomError, HostFailures, NeedsHuman, StepFailed
+from deploy.image import Freight, Ways
 from deploy.recipe import facts as questions
 from deploy.recipe import files
-from deploy.recipe.steps import BEFORE_FINISH, Phase, Plan
+from deploy.recipe.steps import BEFORE_FINISH, Cargo, Phase, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -71,7 +72,7 @@ def engaged(app: App, fleet: Fleet, console: Console, purpose: str, terms: Terms
     with lock.held(fleet, questions.variables(app), claim) as held:
         console.watch([str(machine.host) for machine in fleet.machines])
         try:
-            yield Run(claim.run, app, fleet, console, held)
+            yield Run(claim.run, app, fleet, console, held, Freight(app, fleet.machines))
         finally:
             console.unwatch()
 
@@ -98,6 +99,7 @@ class Run:
     fleet: Fleet
     console: Console
     lock: lock.Lock = field(repr=False)
+    freight: Freight = field(repr=False)
 
     def observe(self, manifest: str = "") -> dict[Host, Facts]:
         """Look from behind the fence: nothing that an earlier run left at work may change what is seen."""
@@ -141,7 +143,7 @@ class Run:
         try:
             self.phase(Phase.FINISH, planned, parcels)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the same
-            again = "--force" if verb == "deploy" else f"--to={to.id}"
+            again = f"--to={to.id}" if verb == "rollback" else "--force"
             raise NeedsHuman(
                 f"{str(error) or STOPPED}\n"
                 f"{to.id} is live on {_hosts(planned)}; what came before it is not cleared away.",
@@ -161,13 +163,46 @@ class Run:
         if self.lock.lost and phase is not Phase.UNDO:
             raise self.lock.lost
         self.console.emit(Event("phase", phase=str(phase), text=f"on {_hosts(planned)}"))
-        circumstances = Circumstances(self.id, self.console.emit, parcels, self.fleet.stop, self._mend)
         try:
-            self.fleet.each(lambda machine: apply(machine, planned[machine.host], phase, circumstances))
+            self._perform(phase, planned, parcels, self.fleet)
+            if phase is Phase.SHIP:
+                self._ship_whole(planned)
+                for text in self.freight.told():
+                    self.console.emit(Event("note", text=text))
         except HostFailures as failures:
             for host, error in failures.failures.items():
                 self.console.emit(Event("failed", host=host, phase=str(phase), text=_with_tail(error)))
             raise
+
+    def _perform(self, phase: Phase, planned: Plans, parcels: Callable[[Parcel], IO[bytes]], fleet: Fleet) -> None:
+        ways = Ways(self._mend, lambda: fleet.stop(patient=False))
+        circumstances = Circumstances(
+            self.id,
+            self.console.emit,
+            lambda parcel: self.freight.open(parcel, ways) if isinstance(parcel, Cargo) else parcels(parcel),
+            fleet.stop,
+            self._mend,
+        )
+        self.freight.learn(fleet.each(lambda machine: apply(machine, planned[machine.host], phase, circumstances)))
+
+    def _ship_whole(self, planned: Plans) -> None:
+        """Send all of an image to the hosts that refused to take a part of it.
+
+        Raises:
+            HostFailures: a host does not take it whole, either.
+
+        """
+        parcels = [step.parcel for each in planned.values() for step in each.of(Phase.SHIP)]
+        cargoes = [parcel for parcel in parcels if isinstance(parcel, Cargo)]
+        refused = self.freight.refusals(cargoes)
+        if not refused:
+            return
+        for host, why in refused.items():
+            self.console.emit(Event("note", host=str(host), text=f"all of the image is sent: {why}"))
+        self._perform(Phase.SHIP, planned, no_parcels, self.fleet.part(refused))
+        refused = self.freight.refusals(cargoes)
+        if refused:
+            raise HostFailures({str(host): StepFailed(f"take the image: {why}") for host, why in refused.items()})
 
     def _mend(self, machine: Machine) -> None:
         self.lock.mend(machine, lambda: self.fleet.stop(patient=False))

@@ -6,90 +6,27 @@ Everything but Invoke is imported when a task runs: `inv --list` and completion 
 from __future__ import annotations
 
 import contextlib
-import inspect
-import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from invoke.collection import Collection
 from invoke.program import Program
 from invoke.tasks import task
 
-from deploy import __version__
+from deploy import __version__, operating
+from deploy.front import BATCHES, SKIP, WAIT, Opened, batching, patience, remember, said, told, verb, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from invoke.context import Context
 
-    from deploy.config import Setup
-    from deploy.console import Console
-    from deploy.fleet import Fleet
-    from deploy.run import Batching
-
-WAIT = {"wait": "wait until another run is done: --wait, or --wait=SECONDS"}
-BATCHES = {
-    "batch": "change so many hosts at a time, like 5 or 25%; all at once when left out",
-    "pause": "seconds between two batches",
-}
-PATIENCE = 600
-"""Seconds that --wait waits."""
-
-SKIP = {"skip_unreachable": "go on without the hosts that cannot be reached; they stay as they are"}
-
-COMMON = {
-    "env": "which env of invoke.yaml, like prod; the configured default when left out",
-    "hosts": "only these hosts of the env, separated by commas",
-    "json": "one JSON object per line instead of text for people",
-    "verbose": "also show what every program on the hosts prints",
-}
 SOURCE = {
     "ref": "the git commit, branch or tag to deploy; HEAD when left out",
     "dirty": "deploy the files as they lie, uncommitted changes included",
 }
-
-
-class Opened(NamedTuple):
-    """What every verb works with: one env's configuration, the way to its hosts, and whom to tell."""
-
-    setup: Setup
-    connect: Callable[[], Fleet]
-    console: Console
-
-
-OPENING = {"env": "", "hosts": "", "json": False, "verbose": False, "settle": "", "skip_unreachable": False}
-"""The flags that `_opened` takes, and their defaults. The last two are for the verbs that name them."""
-
-
-def verb(**flags: str) -> Callable[[Callable[..., None]], Any]:
-    """Make a task of a function that takes an `Opened` and flags of its own, whose help `flags` are.
-
-    Automatic short flags are off: `hosts` would take -h, and `inv deploy -h` would deploy.
-    """
-    words = {**COMMON, **flags}
-    opening = {name: default for name, default in OPENING.items() if name in words}
-
-    def make(story: Callable[..., None]) -> Any:
-        first, *own = inspect.signature(story).parameters.values()
-        named = [inspect.Parameter(name, first.kind, default=default) for name, default in opening.items()]
-        signature = inspect.Signature([inspect.Parameter("context", first.kind), *named, *own])
-
-        def body(*args: Any, **kwargs: Any) -> None:
-            given = signature.bind(*args, **kwargs)
-            given.apply_defaults()
-            context, *_ = given.args
-            with _opened(context, **{name: given.arguments[name] for name in opening}) as opened:
-                story(opened, **{each.name: given.arguments[each.name] for each in own})
-
-        body.__signature__ = signature  # type: ignore[attr-defined]  # what Invoke makes flags of
-        body.__name__, body.__doc__ = story.__name__, story.__doc__
-        optional = [name for name in WAIT if name in words]
-        return task(help=words, auto_shortflags=False, positional=[], optional=optional)(body)
-
-    return make
 
 
 @verb(
@@ -119,7 +56,8 @@ def deploy(
     """
     from deploy import flow
 
-    options = flow.Options(ref, dirty, force, yes, _patience(wait), _batching(opened.setup, batch, pause))
+    remember(opened, "deploy")
+    options = flow.Options(ref, dirty, force, yes, patience(wait), batching(opened.setup, batch, pause))
     flow.deploy(*opened, options)
 
 
@@ -134,7 +72,8 @@ def rollback(opened: Opened, to: str = "", wait: str = "", batch: str = "", paus
     """Go back to the release before, on every host, with its env and nginx configuration. Nothing is built."""
     from deploy import flow
 
-    options = flow.Options(wait=_patience(wait), batching=_batching(opened.setup, batch, pause))
+    remember(opened, "rollback")
+    options = flow.Options(wait=patience(wait), batching=batching(opened.setup, batch, pause))
     flow.rollback(*opened, to, options)
 
 
@@ -167,7 +106,17 @@ def history(opened: Opened, lines: str = "20") -> None:
     """Show who deployed what, when, and how it ended."""
     from deploy import flow
 
-    flow.history(*opened, _whole(lines, "--lines", "a number of lines"))
+    flow.history(*opened, whole(lines, "--lines", "a number of lines"))
+
+
+@verb(out="where to write the page")
+def report(opened: Opened, out: str = "report.html") -> None:
+    """Write the last deploy or rollback from this machine as one page: a timeline of each host, failures, all steps."""
+    from deploy import report as reports
+
+    page = reports.page(reports.read(reports.journal(opened.setup.app.project, opened.setup.app.env)))
+    reports.write(Path(out), page)
+    opened.console.say(f"the last run stands in {out}")
 
 
 @verb()
@@ -178,20 +127,20 @@ def check(opened: Opened) -> None:
     flow.check(*opened)
 
 
-@verb(reason="why; whoever wants to deploy is told")
+@verb(reason="why; whoever wants to deploy is told", **SKIP)
 def lock(opened: Opened, reason: str = "") -> None:
     """Keep every deploy and rollback off the hosts, until `inv unlock`."""
     from deploy import flow
 
-    flow.put_lock(*opened, _said(reason, "lock"))
+    flow.put_lock(*opened, said(reason, "lock"))
 
 
-@verb(reason="why; it goes into the history")
+@verb(reason="why; it goes into the history", **SKIP)
 def unlock(opened: Opened, reason: str = "") -> None:
     """Let deploys in again after `inv lock`. The lock of a run that is at work, or died, goes by itself."""
     from deploy import flow
 
-    flow.take_lock_away(*opened, _said(reason, "unlock"))
+    flow.take_lock_away(*opened, said(reason, "unlock"))
 
 
 @task(
@@ -222,120 +171,11 @@ def init(
     from deploy.console import Console
 
     console = Console()
-    with _told(console):
+    with told(console):
         adopt.init(Path.cwd(), console, adopt.Answers(project, hosts, domain, health, service, port, yes))
 
 
-ns = Collection(init, deploy, rollback, plan, config, status, history, check, lock, unlock)
-
-
-# --- around every task -----------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _opened(
-    context: Context,
-    *,
-    env: str,
-    hosts: str,
-    json: bool,
-    verbose: bool,
-    settle: str = "",
-    skip_unreachable: bool = False,
-) -> Iterator[Opened]:
-    """Read the configuration, offer the fleet that it names, and close what was opened."""
-    from deploy.console import Console
-
-    console = Console(as_json=json, verbose=verbose)
-    opened: list[Fleet] = []
-    with _told(console):
-        try:
-            setup = _setup(context, console, env, hosts, settle)
-            yield Opened(setup, lambda: _connect(setup, opened, console if skip_unreachable else None), console)
-        finally:
-            for each in opened:
-                each.close()
-
-
-@contextlib.contextmanager
-def _told(console: Console) -> Iterator[None]:
-    """Turn what is raised into a message and an exit code. SIGTERM, as CI sends it, counts as Ctrl-C."""
-    from deploy.errors import Failed, GreenroomError, Interrupted
-
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    except GreenroomError as error:
-        console.fail(error)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        console.fail(Interrupted("stopped by the operator, before anything was touched or while it was put back"))
-        sys.exit(Interrupted.exit_code)
-    except Exception as error:  # noqa: BLE001  # a traceback helps nobody at 3 a.m.; a run undoes itself before it gets here
-        console.fail(
-            Failed(f"unexpected {type(error).__name__}: {error}", mend="this is a fault of Greenroom: please report it")
-        )
-        sys.exit(Failed.exit_code)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _setup(context: Context, console: Console, env: str, hosts: str, settle: str) -> Setup:
-    from deploy import config
-    from deploy.console.redact import redactor
-    from deploy.errors import Refused
-
-    if context.config.run.dry:
-        raise Refused("--dry would make every host's answer empty", mend="say `inv plan`: it looks, and does nothing")
-    setup = config.load(_plain(context.config.get("deploy")), config.find(Path.cwd()), env, hosts, settle)
-    console.hide(redactor(setup.env, setup.readings))
-    return setup
-
-
-def _whole(text: str, flag: str, what: str) -> int:
-    """Read a flag's number: Invoke would meet one that is none with a traceback."""
-    from deploy import config
-
-    return config.whole(text, flag, what)
-
-
-def _patience(wait: str | bool) -> int:
-    """Read --wait, which may come without a number."""
-    return PATIENCE if wait is True else _whole(str(wait or "0"), "--wait", "seconds")
-
-
-def _batching(setup: Setup, batch: str, pause: str) -> Batching:
-    from deploy import config
-    from deploy.run import Batching
-
-    return Batching(config.share(batch, len(setup.hosts)), _whole(pause or "0", "--pause", "seconds"))
-
-
-def _said(reason: str, verb: str) -> str:
-    from deploy.errors import Refused
-
-    if not reason.strip():
-        raise Refused("no reason was given", mend=f'say why: inv {verb} --reason="..."')
-    return " ".join(reason.split())
-
-
-def _connect(setup: Setup, opened: list[Fleet], skips: Console | None) -> Fleet:
-    """Connect; `skips` is told of hosts that cannot be reached and may be left out."""
-    from deploy import fleet
-    from deploy.machine import Door
-
-    tell = (lambda missing: skips.say(f"left out:\n{missing}")) if skips else None
-    opened.append(
-        fleet.connect(
-            setup.hosts, Door(setup.ssh, {*setup.hosts, setup.app.hosts[0]}).connect, setup.app.hosts[0], tell
-        )
-    )
-    return opened[0]
-
-
-def _plain(data: Any) -> Any:
-    """Invoke wraps mappings in its DataProxy; validation wants the dicts inside."""
-    return {key: _plain(value) for key, value in data.items()} if hasattr(data, "items") else data
+ns = Collection(init, deploy, rollback, plan, config, status, history, report, check, lock, unlock, *operating.TASKS)
 
 
 def _explain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

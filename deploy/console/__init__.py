@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 import threading
@@ -10,12 +9,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 from deploy import clock
+from deploy.console.durations import Durations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from deploy.console.events import Event
+    from deploy.console.journal import Journal
     from deploy.console.live import LiveTable
+    from deploy.console.terminal import Terminal
     from deploy.errors import GreenroomError
 
 
@@ -23,7 +26,8 @@ class Console:
     """Takes events from many threads and shows them in one of three ways.
 
     A live table on a terminal, one line an event elsewhere, one JSON object a line on request. Steps' own output is
-    shown only where it failed, or with `verbose`.
+    shown only where it failed, or with `verbose`. `ended` says whether a run has told that it did what it was to do;
+    it is `unheard` once nobody reads what it prints any more.
     """
 
     def __init__(self, *, as_json: bool = False, verbose: bool = False, out: TextIO | None = None) -> None:
@@ -34,6 +38,10 @@ class Console:
         self._began = clock.monotonic()
         self._redact: Callable[[str], str] = str
         self._live: LiveTable | None = None
+        self._durations = Durations()
+        self._journal: Journal | None = None
+        self.ended = False
+        self.unheard = False
 
     @property
     def fancy(self) -> bool:
@@ -43,8 +51,20 @@ class Console:
         """From now on, pass every text through `redact`."""
         self._redact = redact
 
+    def record(self, path: Path, **head: Any) -> None:
+        """Write this run down, too, once it changes something: first what `head` says of it, then its events."""
+        from deploy.console.journal import Journal
+
+        self._journal = Journal(path)
+        self._journal.write(self._as_json({"kind": "run", **head}))
+
     def emit(self, event: Event) -> None:
+        self.ended = self.ended or event.kind == "ended"
         with self._lock:
+            if self._journal and event.kind != "line":
+                told = {"at": round(self.elapsed, 3), **event.data()}
+                self._journal.write(self._as_json(told), begins=event.kind == "phase")
+            self._durations.hear(event)
             if self._json:
                 self.data({"at": round(self.elapsed, 3), **event.data()})
             elif self._live:
@@ -67,11 +87,13 @@ class Console:
             self._live = LiveTable(hosts, self._out)
 
     def unwatch(self) -> None:
-        """End the live table; what it showed last stays."""
+        """End the live table; what it showed last stays. A run that came to its end says how long it took."""
         with self._lock:
             if self._live:
                 self._live.close()
                 self._live = None
+        if self.ended and self._durations and not self._json:
+            self.table(*self._durations.table())
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print rows under columns, aligned; in JSON one object a row."""
@@ -97,16 +119,34 @@ class Console:
         else:
             self._print(f"# --- {name}: {what}\n{text}")
 
+    def log(self, host: str, service: str, text: str, at: str = "") -> None:
+        """Print a line that a program wrote: on which host, by which service, when, as far as that is of interest."""
+        with self._lock:
+            if self._json:
+                named = {"at": at, "host": host.strip(), "service": service}
+                self.data({**{key: value for key, value in named.items() if value}, "text": text})
+            else:
+                where = " ".join(filter(None, (host, service)))
+                self._print(f"{where} | {text}" if where else text)
+
+    def terminal(self) -> Terminal | None:
+        """Return the terminal that the operator sits at, if there is one."""
+        from deploy.console.terminal import Terminal
+
+        return Terminal() if self.fancy and sys.stdin.isatty() else None
+
     def data(self, value: Mapping[str, Any]) -> None:
-        """Print a value for programs. Texts are redacted before they are JSON, so that JSON it stays."""
-        shown = {k: self._redact(v) if isinstance(v, str) and k != "kind" else v for k, v in value.items()}
-        self._write(json.dumps(shown, ensure_ascii=False))
+        """Print a value for programs."""
+        self._write(self._as_json(value))
 
     def fail(self, error: GreenroomError) -> None:
         """Say what went wrong, where, and what to type next: on stderr, or as the last JSON event."""
         self.unwatch()
+        told = {"at": round(self.elapsed, 3), "kind": "error", "exit_code": error.exit_code, "text": str(error)}
+        if self._journal:
+            self._journal.write(self._as_json(told))
         if self._json:
-            self.data({"at": round(self.elapsed, 3), "kind": "error", "exit_code": error.exit_code, "text": str(error)})
+            self.data(told)
         else:
             sys.stderr.write(f"{self._redact(str(error))}\n")
 
@@ -126,6 +166,11 @@ class Console:
         self._out.flush()
         return sys.stdin.readline().strip() or default
 
+    def _as_json(self, value: Mapping[str, Any]) -> str:
+        """Redact the texts, and only then make JSON of them."""
+        shown = {k: self._redact(v) if isinstance(v, str) and k != "kind" else v for k, v in value.items()}
+        return json.dumps(shown, ensure_ascii=False)
+
     def _print(self, text: str) -> None:
         self._write(self._redact(text))
 
@@ -133,16 +178,18 @@ class Console:
         """Nobody may be listening any more (`inv deploy | head`): a deploy does not break off half-way for that."""
         encoding = self._out.encoding or "utf-8"
         line = f"{text}\n".encode(encoding, "replace").decode(encoding)
-        with contextlib.suppress(OSError):
+        try:
             self._out.write(line)
             self._out.flush()
+        except OSError:
+            self.unheard = True
 
 
 def _plain(event: Event, elapsed: float) -> str:
     """One line an event: when, where, which phase, what."""
     body = {
         "step": f"{event.title}: {event.text}",
-        "done": f"{event.title}: done in {event.seconds:.1f} s",
+        "done": f"{event.title}: done in {event.seconds:.1f} s{event.text and f': {event.text}'}",
         "line": f"| {event.text}",
     }.get(event.kind, event.text or event.title)
     return " ".join(part for part in (f"{elapsed:6.1f}s", event.host, event.phase and f"[{event.phase}]", body) if part)

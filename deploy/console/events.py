@@ -11,8 +11,8 @@ class Event:
     """Something that happened.
 
     `kind` is one of: note (the run says something), phase (a phase has begun everywhere), step (a step has begun on a
-    host, `text` is why), done (it ended well after `seconds`), line (a program printed `text`), failed (a host failed,
-    `text` says how), ended (the run is over, `text` says how).
+    host, `text` is why), done (it ended well after `seconds`; `text` is what it found), line (a program printed
+    `text`), failed (a host failed, `text` says how), ended (the run is over, `text` says how).
     """
 
     kind: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from importlib import resources
 
-PARTS = ("core.sh", "lock.sh", "facts.sh", "files.sh", "docker.sh", "nginx.sh")
+PARTS = ("core.sh", "lock.sh", "facts.sh", "files.sh", "docker.sh", "image.sh", "nginx.sh", "operate.sh")
 
 
 @functools.cache

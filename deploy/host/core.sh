@@ -14,6 +14,9 @@ answer() {
     printf '\036%s\n' "$answered"
 }
 
+# found TEXT: what a step that ends well has to tell of it: the operator sees it behind the step's name.
+found() { answer found "$*"; }
+
 complain() { printf '%s\n' "$*"; }
 
 # step NUMBER WORD...: one step of a plan. The first that fails ends the script, with its exit status.
@@ -27,18 +30,22 @@ step() {
     [ "$status" = 0 ] || exit "$status"
 }
 
+# now: for people, and for the order of what this host itself did.
 now() { date +%s; }
+
+# since_boot: for waits and ages, in seconds. Somebody may set the clock while they last.
+since_boot() { read -r uptime _ </proc/uptime && echo "${uptime%%.*}"; }
 
 # until_deadline SECONDS WORD...: repeat the word until it says 0 (done) or 2 (hopeless), or the time is over.
 # The word paces itself: it is a look that takes a moment, or it sleeps.
 until_deadline() {
     limit=$1
-    began=$(now)
+    began=$(since_boot)
     shift
     while :; do
         verdict=0
         "$@" || verdict=$?
         [ "$verdict" = 1 ] || return "$verdict"
-        [ $(($(now) - began)) -lt "$limit" ] || return 1
+        [ $(($(since_boot) - began)) -lt "$limit" ] || return 1
     done
 }

@@ -79,6 +79,16 @@ others_are_here() {
     for service; do docker image inspect "$PROJECT:$RELEASE.$service" >/dev/null 2>&1 || return; done
 }
 
+# tag RELEASE: the image of this release is that of another one.
+tag() { docker tag "$PROJECT:$1" "$PROJECT:$RELEASE"; }
+
+# tag_others RELEASE SERVICE...: the same of the images beside the app's.
+tag_others() {
+    from=$1
+    shift
+    for service; do docker tag "$PROJECT:$from.$service" "$PROJECT:$RELEASE.$service" || return; done
+}
+
 # migrate COLOUR FILE SERVICE WORD...: run a command once in the new image.
 migrate() {
     colour=$1

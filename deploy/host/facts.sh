@@ -9,8 +9,9 @@ observe() {
     for tool in docker flock tar gzip sha256sum awk timeout dd; do
         command -v "$tool" >/dev/null 2>&1 || answer lacks "$tool"
     done
-    if version=$(docker version --format '{{.Server.Version}}' 2>&1); then
-        answer docker "$version"
+    if version=$(docker version --format '{{.Server.Version}} {{.Server.Arch}}' 2>&1); then
+        answer docker "${version% *}"
+        answer architecture "${version##* }"
     else
         answer no_docker "$(printf '%s' "$version" | tail -n 1)"
         return 0

@@ -13,12 +13,12 @@
 # HOW is `first`; or `again`, from a run whose connection was lost: it gets its lock back if nobody had it meanwhile; or
 # `through`, from a person who comes to take `locked` away.
 hold() {
-    mkdir -p releases switch nginx
+    mkdir -p releases switch nginx || return
     true >>lock || return # a special builtin's failed redirection would end dash without a word
     exec 9>>lock
     # A fence may look at the lock for a moment; and who took it this moment is still writing down who that is.
     if ! flock -n 9 && ! { [ "$4" = again ] && take_over "$1"; } && ! timeout 1 flock 9; then
-        answer held_by "$(cat holder 2>/dev/null)" "$(($(now) - $(cat heard 2>/dev/null || now)))"
+        answer held_by "$(cat holder 2>/dev/null)" "$(($(since_boot) - $(cat heard 2>/dev/null || since_boot)))"
         return 75
     fi
     if [ "$4" = again ] && [ "$(latest_run)" != "$1" ]; then
@@ -29,19 +29,34 @@ hold() {
         answer locked_by "$(cat locked)"
         return 75
     fi
-    replace keeper "$(own_group)"
-    replace heard "$(now)"
-    replace holder "$3"
-    replace run "$1"
+    jot keeper "$(own_group)"
+    jot heard "$(since_boot)"
+    jot holder "$3"
+    if [ "$4" = again ]; then
+        [ -f run ] || mv -f last run # a full disk has room for that
+    else
+        replace run "$1"
+    fi || {
+        complain "nothing can be written in $PWD: is the disk full?"
+        rm -f keeper heard holder
+        return 1
+    }
     answer held
     # busybox leaves a watcher of `timeout` behind for up to a second: it must not keep the lock (9>&-).
-    while [ "$(timeout "$2" dd bs=1 count=1 2>/dev/null 9>&-)" = . ]; do replace heard "$(now)"; done
+    while [ "$(timeout "$2" dd bs=1 count=1 2>/dev/null 9>&-)" = . ]; do jot heard "$(since_boot)"; done
     mv -f run last
     rm -f holder keeper heard
 }
 
 # replace FILE TEXT: whoever reads it finds the old text or the new one.
-replace() { printf '%s\n' "$2" >"$1.new" && mv -f "$1.new" "$1"; }
+replace() {
+    printf '%s\n' "$2" >"$1.new" && mv -f "$1.new" "$1" && return
+    rm -f "$1.new"
+    return 1
+}
+
+# jot FILE TEXT: what helps, and must not stop anybody. On a full disk rather nothing than what another run wrote.
+jot() { replace "$1" "$2" 2>/dev/null || rm -f "$1"; }
 
 # sshd gives every command a process group of its own; behind sudo, it is sudo that leads it, or not: so the kernel is asked.
 own_group() { cut -d ' ' -f 5 "/proc/$$/stat"; }
@@ -69,13 +84,13 @@ fence() {
             return 75
         }
     fi
-    replace leader "$(own_group)"
+    jot leader "$(own_group)"
     # The lock itself is asked, too: its keeper may have been killed, and have left the file behind.
     if (flock -s -n 7) 7>>lock || [ "$(cat run 2>/dev/null)" != "$1" ]; then
         complain "this run has lost the lock of this host; now: $(cat holder 2>/dev/null || echo nobody)"
         return 75
     fi
-    [ ! -f unfinished ] || end_one_offs || return
+    [ ! -f unfinished ] || end_one_offs || return 75
     true >unfinished
 }
 
@@ -85,15 +100,27 @@ unfence() { rm -f unfinished; }
 # A container of `compose run` (a migration) is docker's child, not ours: it outlives a script that was ended.
 end_one_offs() {
     for stack in "$PROJECT-blue" "$PROJECT-green" "$SETTINGS"; do
-        ids=$(one_offs "$stack") || return
+        ids=$(one_offs "$stack") || engine_is_silent || return
         [ -n "$ids" ] || continue
         complain "an earlier run left a one-off container of $stack: ending it"
         # shellcheck disable=SC2086  # the ids are hexadecimal words
         docker stop $ids >/dev/null 2>&1 # one that removes itself is not there any more for the next line
         # shellcheck disable=SC2086
         docker rm -f $ids >/dev/null 2>&1
-        [ -z "$(one_offs "$stack")" ] || return
+        ids=$(one_offs "$stack") || engine_is_silent || return
+        [ -z "$ids" ] || {
+            complain "it stays, so nothing is begun; users are served as before. Remove it, then say it again:"
+            # shellcheck disable=SC2086
+            complain "docker rm -f" $ids
+            return 1
+        }
     done
+}
+
+engine_is_silent() {
+    complain "docker does not answer, and a script of an earlier run was cut off here: a migration may be at work. So"
+    complain "nothing is begun, and users have what still runs. Start docker (systemctl start docker), then say it again"
+    return 1
 }
 
 one_offs() {

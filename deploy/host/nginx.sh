@@ -87,22 +87,26 @@ serving_look() {
 
 # watch COLOUR SECONDS: the settle delay, spent looking. It speaks each second, so that it ends when nobody listens.
 watch_colour() {
-    began=$(now)
+    began=$(since_boot)
+    looks=0
     missed=0
-    while [ $(($(now) - began)) -lt "$2" ]; do
+    unanswered=0
+    while [ $(($(since_boot) - began)) -lt "$2" ]; do
         if stack_broken "$PROJECT-$1"; then
             stack_log "$PROJECT-$1"
             return 1
         fi
-        if answers "$1"; then missed=0; else missed=$((missed + 1)); fi
+        looks=$((looks + 1))
+        if answers "$1"; then missed=0; else missed=$((missed + 1)) unanswered=$((unanswered + 1)); fi
         if [ "$missed" = 3 ]; then
             complain "$1 has stopped answering GET $HEALTH_PATH (three looks in a row)"
             stack_log "$PROJECT-$1"
             return 1
         fi
-        mark alive "$(($(now) - began))"
+        mark alive "$(($(since_boot) - began))"
         sleep 1
     done
+    found "$looks looks, $unanswered of them without an answer"
 }
 
 # connections COLOUR: how many connections nginx holds to a colour or is opening, from its own socket tables (states 01
@@ -131,9 +135,9 @@ drain() {
     sleep 1
     until_deadline "$2" drained "$1" && return 0
     if open=$(connections "$1"); then
-        complain "$open connections to $1 were still open after $2 s, and are cut"
+        found "$open connections to $1 were still open after $2 s, and are cut"
     else
-        complain "nginx's connections to $1 could not be counted within $2 s; any that are open are cut"
+        found "nginx's connections to $1 could not be counted within $2 s; any that are open are cut"
     fi
 }
 drained() {

@@ -14,11 +14,13 @@ import fabric
 import paramiko
 
 from deploy import clock
-from deploy.errors import Unreachable
+from deploy.errors import LinkLost, Overdue, Unfit, Unreachable
 from deploy.machine import login, wire
 from deploy.machine.known_hosts import KnownHosts
 from deploy.machine.link import SshMachine
 from deploy.machine.ssh_config import Directions
+from deploy.recipe import shell
+from deploy.recipe.shell import Script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -77,13 +79,21 @@ class Door:
 
         Raises:
             Unreachable: the name does not resolve, nothing listens, the key or the login is refused.
+            Unfit: sudo is wanted, and does not work.
 
         """
         hops = self._directions.route(target)
         limit = self._timeout * len(hops)
-        return SshMachine(
+        machine = SshMachine(
             target, lambda: persist(lambda left: self._walk(hops, left), limit, self._starts), sudo=self._sudo
         )
+        if self._sudo:
+            try:
+                _try_sudo(machine, hops[-1].user)
+            except BaseException:
+                machine.close()
+                raise
+        return machine
 
     def _walk(self, hops: Sequence[Hop], left: float) -> list[fabric.Connection]:
         """Open hop after hop, each through the one before; all or none. `left` in seconds for all of them."""
@@ -141,6 +151,21 @@ class Door:
             ending.cancel()
         wire.watch(connection.transport, carrier)
         return connection
+
+
+def _try_sudo(machine: SshMachine, user: str) -> None:
+    """Have nothing done in the way in which everything will be done."""
+    try:
+        heard = list(machine.run(Script((), ())))
+    except (LinkLost, Overdue) as error:
+        raise Unreachable(f"it let the login in, and then: {error}") from None
+    said = "; ".join(signal.text for signal in heard if isinstance(signal, shell.Line))
+    if shell.Finished() not in heard:
+        raise Unfit(
+            f"the login {user} does not get through sudo (deploy.ssh.sudo): {said or 'not a word'}",
+            mend=f"let it in there without a password, in sudoers: {user} ALL=(root) NOPASSWD: ALL; "
+            "or add it to the group docker, and set deploy.ssh.sudo: false",
+        )
 
 
 class _Policy(paramiko.MissingHostKeyPolicy):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import math
 import secrets
 from typing import IO, TYPE_CHECKING
 
 import paramiko
 
 from deploy import clock, host
-from deploy.errors import LinkLost, Overdue
+from deploy.errors import Interrupted, LinkLost, Overdue, StepFailed
 from deploy.recipe import shell
 
 if TYPE_CHECKING:
@@ -25,12 +26,22 @@ BLOCK = 1 << 16
 LOOK = 0.2
 """Seconds between two looks at whether somebody wants to break off."""
 
+OPENING = 15
+"""Seconds that a host may take to open a channel."""
+
 IN_FLIGHT = 1 << 19
 """Bytes of a parcel that may be on their way. More would fill buffers along a thin line for longer than a silence may
 last: no answer overtakes them (see wire.py). Half a MiB a round trip of 100 ms is 5 MB/s."""
 
+BEAT = 3.0
+"""Seconds between two signs that we listen; the first goes at once."""
+
 LONGEST = 1 << 20
 """Characters after which a line that does not end is cut: a program may draw its progress on one for hours."""
+
+
+KILLED = -1
+"""What paramiko calls the exit status of a program that did not end by itself, or of which no end was heard."""
 
 
 def never() -> bool:
@@ -72,6 +83,8 @@ class SshMachine:
     ) -> Iterator[Signal]:
         """Run a script and yield what it says, as it says it; break off when `stop` says so.
 
+        One that is `heard` is told every BEAT seconds that we listen, and ends when it is not.
+
         Raises:
             LinkLost: the end was not heard: the outcome is unknown.
 
@@ -79,13 +92,29 @@ class SshMachine:
         token = secrets.token_hex(8)
         channel = self._exec(script, token, parcel)
         try:
-            for line in _lines(channel, script.deadline, stop):
+            for line in _lines(channel, script.deadline, _listening(channel, stop) if script.heard else stop):
                 yield from shell.parse(line, token)
         finally:
             channel.close()
 
+    def fetch(self, script: Script, *, stop: Callable[[], bool] = never) -> Payload:
+        """Start a script that sends something, and return that as it comes.
+
+        Raises:
+            LinkLost: it could not be started.
+
+        """
+        token = secrets.token_hex(8)
+        return Payload(self._exec(script, token, None), token, script.deadline, stop)
+
     def hold(self, script: Script) -> Hold:
-        """Start a script that goes on until it is let go; returns when it has given its first answer."""
+        """Start a script that goes on until it is let go; returns when it has given its first answer.
+
+        Raises:
+            StepFailed: it came to its end without one; what it printed says why.
+            LinkLost: nothing was heard.
+
+        """
         token = secrets.token_hex(8)
         channel = self._exec(script, token, None)
         lines = _lines(channel, script.deadline, never)
@@ -96,15 +125,40 @@ class SshMachine:
                 return Hold(channel, signal)
             if isinstance(signal, shell.Line):
                 heard.append(signal.text)
-        raise LinkLost("\n".join(heard) or "it ended before it answered")
+        said = "; ".join(heard) or "it ended before it answered"
+        raise LinkLost(said) if channel.recv_exit_status() == KILLED else StepFailed(said)
+
+    def interact(self, line: shell.Command, kind: str, size: tuple[int, int]) -> Terminal:
+        """Start a command that gets a terminal of a kind and a size (columns, rows).
+
+        Raises:
+            LinkLost: the link broke.
+
+        """
+        try:
+            channel = self._transport.open_session(timeout=OPENING)
+            channel.get_pty(kind, *size)
+            channel.exec_command(shell.alone(line, sudo=self._sudo))
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise LinkLost(f"the link broke: {error or type(error).__name__}", sent=False) from None
+        return Terminal(channel)
 
     def _exec(self, script: Script, token: str, parcel: IO[bytes] | None) -> paramiko.Channel:
-        line, text = shell.wrap(script.render(host.library(), token), sudo=self._sudo)
+        line, text = shell.wrap(script.render(host.library(), token), sudo=self._sudo, apart=script.sends)
         try:
             channel = self._transport.open_session(timeout=script.deadline)
             channel.exec_command(line)
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise LinkLost(f"the link broke: {error or type(error).__name__}", sent=False) from None
+        try:
+            self._feed(channel, text, script, parcel)
+        except BaseException:
+            channel.close()  # nobody will hear what the script says; it must not wait for more
+            raise
+        return channel
+
+    @staticmethod
+    def _feed(channel: paramiko.Channel, text: bytes, script: Script, parcel: IO[bytes] | None) -> None:
         # A script that fails early closes its end of the stream: what it printed says why, and is read next.
         with contextlib.suppress(OSError):
             channel.settimeout(script.deadline)
@@ -113,9 +167,37 @@ class SshMachine:
             while parcel and (block := parcel.read(BLOCK)):
                 _await_room(channel, whole, script.deadline)
                 _send(channel, block)
-            if not script.holds:
+            if not (script.holds or script.heard):
                 channel.shutdown_write()
-        return channel
+
+
+class Terminal:
+    """The far end of the operator's terminal."""
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+
+    def fileno(self) -> int:
+        return self._channel.fileno()
+
+    def read(self) -> bytes:
+        """Return what has come, once something has: nothing at the end."""
+        return self._channel.recv(BLOCK)
+
+    def write(self, typed: bytes) -> None:
+        with contextlib.suppress(OSError):  # it may have ended; that is what reading tells
+            self._channel.sendall(typed)
+
+    def resize(self, columns: int, rows: int) -> None:
+        with contextlib.suppress(paramiko.SSHException):
+            self._channel.resize_pty(columns, rows)
+
+    def end(self) -> int:
+        """Return the exit code of what ran there; -1 if the link went away before it was told."""
+        self._channel.status_event.wait(LOOK)
+        code = self._channel.exit_status
+        self._channel.close()
+        return code
 
 
 class Hold:
@@ -143,6 +225,71 @@ class Hold:
         except OSError:
             pass  # the link is gone; the lease lets go by itself
         self._channel.close()
+
+
+class Payload:
+    """What a script sends, while its marks come by the standard error; they decide whether this was all of it."""
+
+    def __init__(self, channel: paramiko.Channel, token: str, limit: float, stop: Callable[[], bool]) -> None:
+        self._channel = channel
+        self._token = token
+        self._limit = limit
+        self._deadline = clock.monotonic() + limit
+        self._stop = stop
+        channel.settimeout(LOOK)
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes, b"" at the end.
+
+        Raises:
+            Interrupted: `stop` said so.
+            LinkLost: the end was not heard.
+            Overdue: it took longer than the script may.
+            StepFailed: the script said no; its last lines say why.
+
+        """
+        while not self._stop():
+            if clock.monotonic() > self._deadline:
+                raise Overdue(f"it had not come to an end after {self._limit:.0f} s")
+            try:
+                block = self._channel.recv(size)
+            except TimeoutError:
+                continue
+            if not block:
+                self._hear_the_end()
+            return block
+        raise Interrupted("broken off")
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def _hear_the_end(self) -> None:
+        heard = b""
+        with contextlib.suppress(TimeoutError):  # an end that is not heard by now was cut off
+            while block := self._channel.recv_stderr(BLOCK):
+                heard += block
+        lines = heard.decode("utf-8", "replace").split("\n")
+        signals = [signal for line in lines for signal in shell.parse(line, self._token)]
+        tail = tuple(signal.text for signal in signals if isinstance(signal, shell.Line) and signal.text)
+        if any(isinstance(signal, shell.End) and signal.status for signal in signals):
+            raise StepFailed("send the image: failed: " + "; ".join(tail[-3:]), tail=tail)
+        if shell.Finished() not in signals:
+            raise LinkLost("the link went away while a host was read")
+
+
+def _listening(channel: paramiko.Channel, stop: Callable[[], bool]) -> Callable[[], bool]:
+    """Return `stop`, which sends the signs that we listen as often as it is asked: at each look."""
+    last = -math.inf
+
+    def asked() -> bool:
+        nonlocal last
+        if clock.monotonic() - last >= BEAT and channel.send_ready():
+            last = clock.monotonic()
+            with contextlib.suppress(OSError):  # whether the link is there is what reading tells
+                channel.sendall(b".")
+        return stop()
+
+    return asked
 
 
 def _await_room(channel: paramiko.Channel, whole: int, limit: float) -> None:

@@ -57,8 +57,22 @@ def build_others(app: App, colour: Colour) -> tuple[Step, ...]:
     )
 
 
+def tag_others(release_id: str, services: Iterable[str]) -> Step:
+    return Step(
+        "take over the images beside it",
+        f"they are those of {release_id}",
+        shell.command("tag_others", release_id, *services),
+    )
+
+
 def forget_others(releases: Iterable[str]) -> Step:
     return Step("forget images beside the app's", "their releases go", shell.command("forget_others", *releases))
+
+
+def tag(release_id: str) -> Step:
+    return Step(
+        "take over the image", f"it is that of {release_id}: only the env differs", shell.command("tag", release_id)
+    )
 
 
 def migrate(app: App, colour: Colour) -> Step:

@@ -55,6 +55,20 @@ def history(lines: int) -> Command:
     return shell.command("history_lines", lines)
 
 
+def own_files(*names: str) -> Command:
+    """Ask for files of the release that the variables name; for all that go with it into another one when unnamed."""
+    return shell.command("tell_files", *names)
+
+
+def read_files(answers: Iterable[Answer]) -> dict[str, bytes]:
+    """Read the answers to `own_files`: contents by name. A last line without its newline has one now."""
+    lines: dict[str, list[str]] = {}
+    for answer in answers:
+        name, *parts = answer.values
+        lines.setdefault(name, []).extend(["\t".join(parts)] if answer.key == "own_line" else [])
+    return {name: "".join(f"{line}\n" for line in each).encode() for name, each in lines.items()}
+
+
 def read(answers: Iterable[Answer]) -> Facts:
     """Fold a host's answers into Facts. An answer that is not known is an error in this house, not on the host."""
     known: dict[str, list[tuple[str, ...]]] = {}
@@ -68,9 +82,11 @@ def read(answers: Iterable[Answer]) -> Facts:
         return known[key][0][0] if key in known else ""
 
     images = {values[0] for values in known.get("image", ())}
+    stored = {values[0] for values in known.get("release", ())}
     return Facts(
         base=one("base"),
         docker=one("docker"),
+        architecture=one("architecture"),
         compose=one("compose"),
         switch=_colour(one("switch")),
         proxy_runs="proxy_runs" in known,
@@ -78,6 +94,7 @@ def read(answers: Iterable[Answer]) -> Facts:
         confs=tuple(values[0] for values in known.get("nginx_dir", ())),
         containers=tuple(c for values in known.get("container", ()) if (c := _container(values))),
         releases=tuple(sorted((_stored(values, images) for values in known.get("release", ())), key=lambda r: r.id)),
+        orphans=tuple(sorted(tag for tag in map(_tag, images) if _RELEASE.fullmatch(tag) and tag not in stored)),
         source_same="source_same" in known,
         source=tuple(file for values in known.get("file", ()) if (file := _file("\t".join(values)))[0]),
         disk_free=int(one("disk_free") or 0),
@@ -93,9 +110,17 @@ def read(answers: Iterable[Answer]) -> Facts:
 
 _KEYS = {
     "base", "docker", "no_docker", "compose", "container", "image", "switch", "proxy_runs", "conf", "nginx_dir",
-    "release", "source_same", "file", "disk_free", "lacks", "health", "locked",
+    "release", "source_same", "file", "disk_free", "lacks", "health", "locked", "architecture",
     "volume", "volume_user", "volume_like",
 }  # fmt: skip
+
+
+_RELEASE = re.compile(r"\d{8}-\d{6}(-\w+)*")
+"""What a release's id looks like: an image of another tag is not ours."""
+
+
+def _tag(image: str) -> str:
+    return image.rpartition(":")[2]
 
 
 def _colour(text: str) -> Colour | None:

@@ -71,6 +71,7 @@ class App:
     build_timeout: int = 1800
     migrate_timeout: int = 600
     keep: int = 5
+    build: str = "once"
     kept: tuple[tuple[str, str], ...] = ()
     images: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
@@ -150,12 +151,14 @@ class StoredRelease:
 class Facts:
     """One host, right now, as it answered. Nothing in here is remembered from an earlier run.
 
+    `orphans` are releases of which only the image is there: docker did late what a dead run had asked for.
     Of the volumes that the app keeps: those that are there, who else has them (volume, container, compose project or
     '') and, for those that are not there, what other projects call by the same key (key, volume).
     """
 
     base: str = ""
     docker: str = ""
+    architecture: str = ""
     compose: str = ""
     switch: Colour | None = None
     proxy_runs: bool = False
@@ -163,6 +166,7 @@ class Facts:
     confs: tuple[str, ...] = ()
     containers: tuple[Container, ...] = ()
     releases: tuple[StoredRelease, ...] = ()
+    orphans: tuple[str, ...] = ()
     source_same: bool = False
     source: tuple[tuple[str, str], ...] = ()
     disk_free: int = 0

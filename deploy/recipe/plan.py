@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from deploy.recipe import data, docker, files, nginx
+from deploy.recipe import data, docker, files, image, nginx
 from deploy.recipe.facts import variables
 from deploy.recipe.model import Colour
 from deploy.recipe.steps import Phase, Plan
@@ -26,16 +26,32 @@ if TYPE_CHECKING:
 LEAST_DISK = 1 << 30
 """Bytes that must be free before a deploy begins: an image with its layers, and air."""
 
+ITSELF: Mapping[Host, Host] = {}
+"""Every host builds for itself."""
 
-def plan_deploy(app: App, host: Host, facts: Facts, release: Release, stamps: Mapping[str, str], leader: Host) -> Plan:
-    """Decide what a host will go through to get from what it serves to `release`. The `leader` migrates, for all."""
+
+def plan_deploy(
+    app: App,
+    host: Host,
+    facts: Facts,
+    release: Release,
+    stamps: Mapping[str, str],
+    leader: Host,
+    builders: Mapping[Host, Host] = ITSELF,
+    verb: str = "deploy",
+) -> Plan:
+    """Decide what a host will go through to get from what it serves to `release`.
+
+    The `leader` migrates, for all. `builders` say which host builds for which; one that is not named builds for itself.
+    `verb` is what the history will call it.
+    """
     idle = idle_colour(facts)
     missing, changed = infrastructure(app, host, facts, release)
     left, misplaced = strays(app, host, facts, release)
     return Plan(
         note="; ".join([describe(app, facts), *data.goes_on(app, facts)]),
         live=live_release(app, facts),
-        steps=_flow_of_colours(app, host, facts, release, "deploy")
+        steps=_flow_of_colours(app, host, facts, release, verb)
         | {
             Phase.PREPARE: (
                 *files.send(release, stamps, facts),
@@ -43,11 +59,12 @@ def plan_deploy(app: App, host: Host, facts: Facts, release: Release, stamps: Ma
                 docker.ensure_network(app),
                 docker.ensure_volumes(app),
                 docker.validate(app, idle),
-                docker.build(app, idle),
+                *image.prepare(app, idle, host, builders),
                 *docker.build_others(app, idle),
                 *_configure(facts, release),
                 *_ensure_settings(missing, changed),
             ),
+            Phase.SHIP: image.ship(app, host, builders, release),
             Phase.MIGRATE: (docker.migrate(app, idle),) if host == leader and app.migrate else (),
             Phase.UNDO: (
                 *_undo(app, facts, release),
@@ -100,7 +117,7 @@ def _flow_of_colours(app: App, host: Host, facts: Facts, release: Release, verb:
     """From start to finish: what a deploy and a rollback share."""
     live, idle = facts.switch, idle_colour(facts)
     workers = workers_of(app, host, release)
-    left, _ = strays(app, host, facts, release) if verb == "deploy" else ((), ())
+    left, _ = strays(app, host, facts, release) if verb != "rollback" else ((), ())
     old_releases, old_confs = prunable(app, facts, release)
     return {
         Phase.START: (docker.start(app, idle), nginx.gate(app, idle)),
@@ -252,7 +269,7 @@ def prunable(app: App, facts: Facts, release: Release) -> tuple[tuple[str, ...],
     live = live_release(app, facts)
     served = sorted((r for r in facts.releases if r.served and r.id != release.id), key=lambda r: r.served)
     keep = {release.id, live, release.replaces} | {r.id for r in served[-(app.keep - 1) :] if app.keep > 1}
-    gone = tuple(r.id for r in facts.releases if r.id not in keep)
+    gone = tuple(ident for ident in (*(r.id for r in facts.releases), *facts.orphans) if ident not in keep)
     confs = {r.record.conf for r in facts.releases if r.id in keep and r.record} | {release.conf}
     return gone, tuple(c for c in facts.confs if c not in confs)
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MARK = "\x1e"
 
@@ -74,7 +78,9 @@ class Script:
     """Consecutive commands that travel in one round trip.
 
     With `run` (the id of a run that holds the lock) it works inside the app's directory, behind the fence; without,
-    it may only look. `deadline` in seconds, over all of it; a script that `holds` goes on until it is let go.
+    it may only look. `deadline` in seconds, over all of it; a script that `holds` goes on until it is let go, one that
+    is `heard` for as long as somebody listens; one that `sends` has its standard output for a payload, and says
+    everything else by the standard error.
     """
 
     commands: tuple[Command, ...]
@@ -82,6 +88,8 @@ class Script:
     run: str = ""
     deadline: float = 60
     holds: bool = False
+    sends: bool = False
+    heard: bool = False
 
     def render(self, library: str, token: str) -> str:
         """Return the sh text: the library, the variables, and a marked step for each command.
@@ -90,6 +98,7 @@ class Script:
         cut short does nothing.
         """
         lines = [library, "{", "set -u", f"TOKEN={token}"]
+        lines += ["exec 3>&1 1>&2"] if self.sends else []
         lines += [f"{name}={shlex.quote(value)}" for name, value in self.variables]
         if self.run or self.holds:
             # nginx's workers look into what is made here: a login's own umask must not hide it from them.
@@ -105,19 +114,40 @@ class Script:
         return "\n".join([*lines, "mark finished", "}"]) + "\n"
 
 
-READS_INPUT = frozenset({"receive", "hold"})
+READS_INPUT = frozenset({"receive", "hold", "take_image", "follow_logs", "run_inside"})
 
 
-def wrap(script: str, *, sudo: bool = False) -> tuple[str, bytes]:
+_AS_ROOT = 'sudo -n env HOME="$HOME" '
+
+
+def alone(line: Command, *, sudo: bool = False) -> str:
+    """Return the command line of an exec request for a command that comes without a script."""
+    return f"exec {_AS_ROOT if sudo else ''}{line}"
+
+
+def wrap(script: str, *, sudo: bool = False, apart: bool = False) -> tuple[str, bytes]:
     """Return the command line of an exec request, and the bytes to send first on its standard input.
 
     The script goes in by the standard input, so that `ps` on the host shows none of it and the login shell, whatever
     it is, has nothing to quote. `dd` takes exactly the script, in however many pieces it comes (fullblock), and leaves
     the rest to the script: `head -c` may read ahead (busybox does). With `sudo` root runs it, in the login's own home.
+    The standard error comes with the standard output, or `apart`.
     """
     text = script.encode()
-    who = 'sudo -n env HOME="$HOME" ' if sudo else ""
-    return f"exec {who}sh -c 'eval \"$(dd bs={len(text)} count=1 iflag=fullblock 2>/dev/null)\"' 2>&1", text
+    who = _AS_ROOT if sudo else ""
+    errors = "" if apart else " 2>&1"
+    return f"exec {who}sh -c 'eval \"$(dd bs={len(text)} count=1 iflag=fullblock 2>/dev/null)\"'{errors}", text
+
+
+SHELL = "if command -v bash >/dev/null; then exec bash; fi; exec sh"
+
+
+def in_terminal(container: str, words: Sequence[str] = ()) -> Command:
+    """Return what gives a terminal to a command in a container: the words given, or the best shell there is.
+
+    This one stands in an exec request as it is: a script could not leave the standard input to whoever types.
+    """
+    return command("docker", "exec", "-it", container, *(words or ("sh", "-c", SHELL)))
 
 
 def parse(line: str, token: str) -> list[Signal]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from deploy.recipe.model import Host
     from deploy.recipe.shell import Command
 
 
@@ -14,6 +15,7 @@ class Phase(str, enum.Enum):
     """The phases in their order. Each ends on every host before the next begins on any."""
 
     PREPARE = "prepare"
+    SHIP = "ship"
     MIGRATE = "migrate"
     START = "start"
     FLIP = "flip"
@@ -25,7 +27,7 @@ class Phase(str, enum.Enum):
         return self.value
 
 
-BEFORE_FINISH = (Phase.PREPARE, Phase.MIGRATE, Phase.START, Phase.FLIP, Phase.SETTLE)
+BEFORE_FINISH = (Phase.PREPARE, Phase.SHIP, Phase.MIGRATE, Phase.START, Phase.FLIP, Phase.SETTLE)
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,18 @@ class Parcel:
 
 
 @dataclass(frozen=True)
+class Cargo:
+    """The image of a release on its way from the host that built it: what host `to` lacks of it."""
+
+    release: str
+    source: Host
+    to: Host
+
+    def __str__(self) -> str:
+        return f"the image of {self.release} for {self.to}"
+
+
+@dataclass(frozen=True)
 class Step:
     """What to do, and why. `title` is imperative, lower case, at most 40 characters: it is UI, log and test language.
 
@@ -51,7 +65,7 @@ class Step:
     because: str
     command: Command
     deadline: float = 60
-    parcel: Parcel | None = None
+    parcel: Parcel | Cargo | None = None
     patient: bool = False
 
 

@@ -7,6 +7,7 @@ import platform
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from testbed import events
 from testbed.faults import cases
 from testbed.faults.campaign import Campaign, count_events
 from testbed.faults.matrix import Matrix
+from testbed.faults.record import Record
 
 if TYPE_CHECKING:
     from testbed.faults.cases import Case
@@ -24,20 +26,31 @@ HOSTS = 3
 
 def main() -> int:
     options = _parser().parse_args()
-    events.show()
-    targets = testbed.up(HOSTS)
-    with tempfile.TemporaryDirectory() as folder:
-        campaign = Campaign(targets, Path(folder) / "project", time.monotonic() + options.minutes * 60)
-        bed = campaign.bed()
-        counts = {verb: count_events(bed, verb) for verb in ("rollback", "deploy")}
-        known = ", ".join(f"{verb} {count} events" for verb, count in counts.items())
-        print(f"undisturbed: {known}", flush=True)
-        campaign.play_all(bed, chosen(cases.every(bed.hosts, counts), options.only, options.every))
-    machine = f"{len(targets)} hosts of kind {targets[0].kind} on one machine ({platform.machine()})"
-    about = f"{time.strftime('%Y-%m-%d', time.gmtime())}; {machine}; {known}; {' '.join(sys.argv[1:]) or 'all cases'}"
-    matrix = Matrix(campaign.results, campaign.skipped, about)
+    record = Record(options.results)
+    skipped = [] if options.show else _play(record, options)
+    days = " and ".join(sorted({result.day for result in record.results}))
+    machine = f"{HOSTS} hosts on one machine ({platform.machine()})"
+    older = f"; {record.old} older cases, of another product, are left out" if record.old else ""
+    matrix = Matrix(record.results, skipped, f"{days}; {machine}; product {record.product}{older}")
     print(f"\n{matrix}")
     return 1 if matrix.failed else 0
+
+
+def _play(record: Record, options: argparse.Namespace) -> list[tuple[str, str]]:
+    """Play what was asked for and not played yet; return the group and the moment of what there was no time for."""
+    events.show()
+    deadline = time.monotonic() + options.minutes * 60
+    targets = testbed.up(HOSTS)
+    with tempfile.TemporaryDirectory() as folder:
+        campaign = Campaign(targets, Path(folder) / "project", deadline, record)
+        bed = campaign.bed()
+        counts = {verb: count_events(bed, verb) for verb in ("rollback", "deploy")}
+        print(f"undisturbed: {', '.join(f'{verb} {count} events' for verb, count in counts.items())}", flush=True)
+        every = cases.every(bed.hosts, counts)
+        campaign.totals = Counter(case.group for case in every)
+        new = [case for case in every if not record.has(case.group, case.moment)]
+        campaign.play_all(bed, chosen(new, options.only, options.every))
+    return campaign.skipped
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,6 +62,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", action="append", default=[], metavar="TEXT", help="only groups with this in their name"
     )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="FILE",
+        help="add to this file, and play what does not stand in it yet: several runs make one table",
+    )
+    parser.add_argument("--show", action="store_true", help="play nothing: print the table of --results")
     return parser
 
 

@@ -50,12 +50,16 @@ class Healing:
 
 @dataclass
 class Bed:
-    """Hosts and a project; the version is what the newest commit shows on its page."""
+    """Hosts and a project; the version is what the newest commit shows on its page.
+
+    `altered` names a change to each operator (altered.py), those that heal among them.
+    """
 
     targets: list[testbed.Target]
     project: Project
     version: int = 1
     operators: list[Operator] = field(default_factory=list)
+    altered: str = ""
 
     @classmethod
     def make(cls, targets: Sequence[testbed.Target], folder: Path) -> Bed:
@@ -80,8 +84,8 @@ class Bed:
         self.version += 1
         self.project.commit(f"v{self.version}")
 
-    def operator(self, *words: str, limit: float = 240) -> Operator:
-        self.operators.append(Operator(self.project, *words, limit=limit))
+    def operator(self, *words: str, limit: float = 240, altered: str = "") -> Operator:
+        self.operators.append(Operator(self.project, *words, limit=limit, altered=altered or self.altered))
         return self.operators[-1]
 
     def end_operators(self) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import testbed
 from testbed.faults import cases, disk
 from testbed.faults.bed import Bed
 from testbed.faults.matrix import Result
+from testbed.faults.record import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from testbed.faults.cases import Case
@@ -21,13 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass
 class Campaign:
-    """Hosts, a folder for the project, and what came of the cases so far; `deadline`: no case begins later."""
+    """Hosts, a folder for the project, and what came of the cases so far; `deadline`: no case begins later.
+
+    `totals` says how many cases each group has.
+    """
 
     targets: Sequence[testbed.Target]
     folder: Path
     deadline: float
-    results: list[Result] = field(default_factory=list)
+    record: Record = field(default_factory=Record)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    totals: Mapping[str, int] = field(default_factory=dict)
 
     def bed(self) -> Bed:
         return Bed.make(self.targets, self.folder)
@@ -45,9 +50,10 @@ class Campaign:
             if time.monotonic() > self.deadline:
                 self.skipped.append((case.group, case.moment))
                 continue
-            self.results.append(play(bed, case))
-            print(self.results[-1], flush=True)
-            if self.results[-1].failed:
+            result = replace(play(bed, case), of=self.totals.get(case.group, 1), product=self.record.product)
+            self.record.add(result)
+            print(result, flush=True)
+            if result.failed:
                 bed = self.bed()
 
 
@@ -72,6 +78,8 @@ def play(bed: Bed, case: Case) -> Result:
     lost = report.failed - by_nature
     if lost:
         story.broken += _examples(report, story)
+    if report.cut_short:
+        story.broken.append(f"the load stopped by itself, at {report.cut_short}")
     return Result(
         group=case.group,
         moment=case.moment,
@@ -85,6 +93,7 @@ def play(bed: Bed, case: Case) -> Result:
         seconds=time.monotonic() - began,
         broken=tuple(story.broken),
         struck=story.struck,
+        day=time.strftime("%Y-%m-%d", time.gmtime()),
     )
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import signal
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import testbed
+from deploy import lock
 from testbed.commands import docker, in_parallel
 from testbed.faults import disk
+from testbed.faults.altered import HURRIED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -23,13 +27,17 @@ if TYPE_CHECKING:
 VICTIM = 1
 """Which host is hurt: not the first, whose database all hosts share."""
 
-LINK_PATIENCE = 150.0
-"""Seconds in which an operator must come to an end when a link is dead: to notice takes 15, to undo takes its time."""
+LINK_PATIENCE = 300.0
+"""Seconds in which an operator must come to an end when a link is dead. To notice takes 15; then the host may be away
+for 90, and for 90 more while all is undone; each time a last try to connect may take 10."""
+
+SILENCE = 20.0
+"""Seconds for which a link is silent that comes back: after 15 it counts as dead, and a new one is opened."""
 
 BROKEN_OFF = 30.0
 """Seconds in which an operator must be gone after the second Ctrl-C."""
 
-UNTOUCHED, DONE, FAILED, REFUSED, HUMAN = None, 0, 1, 2, 3
+DONE, FAILED, REFUSED, HUMAN = 0, 1, 2, 3
 
 
 class Away(NamedTuple):
@@ -105,9 +113,9 @@ def moments(host: str | None) -> list[Moment]:
 FINISHING = ("hand the workers", "drain ", "stop ")
 
 
-def _strike(bed: Bed, story: Story, moment: Moment, *words: str, limit: float = 240) -> Operator:
+def _strike(bed: Bed, story: Story, moment: Moment, *words: str, limit: float = 240, altered: str = "") -> Operator:
     """Start an operator and return when the moment has come."""
-    operator = bed.operator(*words, limit=limit)
+    operator = bed.operator(*words, limit=limit, altered=altered)
     event = operator.watch_until(moment.reached)
     story.struck = event is not None
     story.at = " ".join(str(event[key]) for key in ("host", "phase", "kind", "title") if key in event) if event else ""
@@ -122,7 +130,29 @@ def _end(operator: Operator, story: Story) -> int:
     return code
 
 
+def _judge(bed: Bed, story: Story, operator: Operator, before: list[str], *, allowed: set[int]) -> None:
+    """Say what an exit code tells that is not so: 0 is done everywhere, 1 and 2 are nowhere; 3 promises nothing."""
+    code = story.codes[-1]
+    if code not in allowed:
+        story.broken.append(f"exit code {code}: {operator.said}")
+    pages = bed.pages()
+    if code in {FAILED, REFUSED} and pages != before:
+        story.broken.append(f"exit code {code}, and users see {pages}, not {before}")
+    if code == DONE and (pages == before or len(set(pages)) > 1):
+        story.broken.append(f"exit code {code}, and users see {pages}, as {before} before")
+
+
 # --- the operator ----------------------------------------------------------------------------------------------
+
+
+def undisturbed() -> Case:
+    def play(bed: Bed, story: Story) -> None:
+        before = bed.pages()
+        operator = bed.operator("deploy")
+        _end(operator, story)
+        _judge(bed, story, operator, before, allowed={DONE})
+
+    return Case("undisturbed", "a deploy", play)
 
 
 def killed(verb: str, moment: Moment) -> Case:
@@ -185,12 +215,33 @@ def at_once(hosts: Sequence[str], count: int, round_: int) -> Case:
         for operator, code in zip(operators, story.codes, strict=True):
             if code not in {DONE, REFUSED}:
                 story.broken.append(f"exit code {code}: {operator.said}")
+        if DONE not in story.codes:
+            story.broken.append("each was told that another one is at work, and nobody deployed")
         story.at = " | ".join(",".join(host.rpartition(".")[2] for host in subset) for subset in chosen)
 
     return Case(f"{count} operators at once", f"round {round_ + 1}", play)
 
 
 # --- the link --------------------------------------------------------------------------------------------------
+
+
+class Cut(NamedTuple):
+    """A way to lose a link; `back`: seconds until it is there again, None: never."""
+
+    make: Callable[[Relay], None]
+    back: float | None
+
+    @contextlib.contextmanager
+    def lost(self, relay: Relay) -> Iterator[None]:
+        """Lose a link now; if it is to come back, it does so within the block or at its end."""
+        self.make(relay)
+        mending = threading.Timer(self.back or 0, relay.mend)
+        if self.back is not None:
+            mending.start()
+        try:
+            yield
+        finally:
+            mending.cancel()
 
 
 def _reset(relay: Relay) -> None:
@@ -205,29 +256,36 @@ def _silence(relay: Relay) -> None:
     relay.go_silent()
 
 
-CUTS: dict[str, Callable[[Relay], None]] = {
-    "link reset, and down": _reset,
-    "link reset, and up again": _blip,
-    "link silent (black hole)": _silence,
+CUTS = {
+    "link reset, up again at once": Cut(_blip, 0),
+    f"link silent for {SILENCE:.0f} s": Cut(_silence, SILENCE),
+    "link reset, and down for good": Cut(_reset, None),
+    "link silent for good (black hole)": Cut(_silence, None),
 }
 
 
-def cut(kind: str, verb: str, moment: Moment) -> Case:
-    """The run goes on, or undoes what it can reach: both are fine, and so is a split, if nobody notices."""
+def cut(kind: str, verb: str, moment: Moment, *, hurried: bool = True) -> Case:
+    """A link that comes back costs a run nothing but time. Of one that does not, all is undone that can be reached.
+
+    What is to be waited out in full is a group of its own; the others are `hurried`.
+    """
+    how = CUTS[kind]
 
     def play(bed: Bed, story: Story) -> None:
-        victim = bed.hosts[VICTIM]
+        before = bed.pages()
         with bed.relayed() as relays:
             words = (verb, "--settle=2") if verb == "deploy" else (verb,)
-            operator = _strike(bed, story, moment, *words, limit=LINK_PATIENCE)
-            CUTS[kind](relays[victim])
-            code = _end(operator, story)
-            if code == DONE and verb == "deploy" and set(bed.pages()) != {f"v{bed.version}"}:
-                story.broken.append(f"it says that all went well, and users see {bed.pages()}")
-            if code not in {DONE, FAILED, REFUSED, HUMAN}:
-                story.broken.append(f"exit code {code}: {operator.said}")
+            altered = HURRIED if hurried and how.back is None else ""
+            operator = _strike(bed, story, moment, *words, limit=LINK_PATIENCE, altered=altered)
+            began = any(event["kind"] == "phase" for event in operator.events)
+            with how.lost(relays[bed.hosts[VICTIM]]):
+                _end(operator, story)
+            mended = how.back is not None and began
+            allowed = {DONE} if mended else {DONE, FAILED, REFUSED, HUMAN}
+            _judge(bed, story, operator, before, allowed=allowed)
 
-    return Case(f"{kind}, in a {verb}", moment.name, play, deploys=verb == "deploy")
+    name = f"{kind}, in a {verb}" if hurried else f"{kind}, the {lock.ABSENCE} s in full"
+    return Case(name, moment.name, play, deploys=verb == "deploy")
 
 
 # --- the hosts -------------------------------------------------------------------------------------------------
@@ -284,12 +342,15 @@ def harmed(kind: str, moment: Moment | None) -> Case:
 
     def play(bed: Bed, story: Story) -> None:
         target = bed.targets[VICTIM]
+        before = bed.pages()
         operator = _strike(bed, story, moment, "deploy", "--settle=2") if moment else None
         since = time.monotonic()
         HARMS[kind](target)
         if operator:
             _end(operator, story)
         _await_back(bed, story, target, since)
+        if operator:
+            _judge(bed, story, operator, before, allowed={DONE, FAILED, HUMAN})
 
     return Case(kind, moment.name if moment else "between two deploys", play, deploys=moment is not None)
 
@@ -341,12 +402,11 @@ def disk_full_before() -> Case:
 
 def disk_filled(moment: Moment) -> Case:
     def play(bed: Bed, story: Story) -> None:
+        before = bed.pages()
         operator = _strike(bed, story, moment, "deploy", "--settle=2")
         disk.fill(bed.targets[VICTIM], leave=0)
-        if (code := _end(operator, story)) not in {DONE, FAILED, HUMAN}:
-            story.broken.append(f"exit code {code}: {operator.said}")
-        if len(set(pages := bed.pages())) != 1 and code != HUMAN:
-            story.broken.append(f"users see {pages}")
+        _end(operator, story)
+        _judge(bed, story, operator, before, allowed={DONE, FAILED, HUMAN})
         disk.free(bed.targets[VICTIM])
 
     return Case(DISK, moment.name, play, small_disk=True)
@@ -362,17 +422,21 @@ def every(hosts: Sequence[str], events: dict[str, int]) -> list[Case]:
     """
     victim = hosts[VICTIM]
     groups: list[list[Case]] = [
-        [killed(verb, after(number)) for number in spread(events[verb])] for verb in ("deploy", "rollback")
+        [undisturbed()],
+        *([killed(verb, after(number)) for number in spread(events[verb])] for verb in ("deploy", "rollback")),
     ]
     groups += [
         [interrupted(moment, signal.SIGINT) for moment in moments(None)],
         [interrupted(moment, signal.SIGTERM) for moment in moments(None)],
         [interrupted_twice(moment) for moment in moments(None)],
     ]
-    for kind in CUTS:
+    for kind, how in CUTS.items():
         groups.append([cut(kind, "deploy", moment) for moment in moments(victim)])
         groups[-1] += [cut(kind, "deploy", after(number)) for number in spread(events["deploy"])]
         groups.append([cut(kind, "rollback", after(number)) for number in spread(events["rollback"])])
+        if how.back is None:
+            some = ("build the image", "switch nginx", "stop ")
+            groups.append([cut(kind, "deploy", m, hurried=False) for m in moments(victim) if m.name.startswith(some)])
     groups += [[at_once(hosts, count, number) for number in range(5)] for count in (2, 5)]
     groups += [[harmed(kind, moment) for moment in (None, *moments(victim))] for kind in HARMS]
     groups += [[new_colour_killed()]]

@@ -25,6 +25,9 @@ class Result:
     seconds: float
     broken: tuple[str, ...]
     struck: bool = True
+    of: int = 1  # cases that its group has
+    day: str = ""
+    product: str = ""  # record.py
 
     @property
     def failed(self) -> bool:
@@ -61,16 +64,17 @@ class Matrix:
         yield self.about
         groups = list(dict.fromkeys(result.group for result in self.results))
         wide = max(map(len, (*groups, "all")), default=0) + 2
-        heads = f"{'cases':>6}{'of':>5}{'sent':>9}{'lost':>6}{'with the host':>15}{'healed':>8}{'exit codes':>20}"
+        heads = f"{'cases':>6}{'of':>5}{'sent':>9}{'lost':>6}{'with the host':>15}{'failed':>8}{'exit codes':>20}"
         yield f"{'fault':<{wide}}{heads}"
         for group in (*groups, ""):
             some = [result for result in self.results if group in ("", result.group)]
-            of = len(some) + sum(group in ("", which) for which, _ in self.skipped)
+            of = sum(self._of(each) for each in (groups if not group else [group]))
+            played = len({(result.group, result.moment) for result in some})
             codes = sorted({code for result in some for code in result.codes})
             yield (
-                f"{group or 'all':<{wide}}{len(some):>6}{of:>5}{sum(r.sent for r in some):>9,}"
+                f"{group or 'all':<{wide}}{played:>6}{of:>5}{sum(r.sent for r in some):>9,}"
                 f"{sum(r.lost for r in some):>6,}{sum(r.by_nature for r in some):>15,}"
-                f"{sum(not r.failed for r in some):>8}{' '.join(map(str, codes)) if group else '':>20}"
+                f"{sum(r.failed for r in some):>8}{' '.join(map(str, codes)) if group else '':>20}"
             )
         for group in groups:
             left = [moment for which, moment in self.skipped if which == group]
@@ -84,6 +88,9 @@ class Matrix:
         for result in self.results:
             if result.failed:
                 yield f"\n{result}"
+
+    def _of(self, group: str) -> int:
+        return max(result.of for result in self.results if result.group == group)
 
 
 def _in_short(moments: Sequence[str]) -> str:

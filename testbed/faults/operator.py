@@ -23,17 +23,24 @@ Event = dict[str, Any]
 class Operator:
     """A run of `inv` with --json; it is killed when it takes longer than `limit` seconds.
 
-    Lines that programs print on hosts are no events: there may be any number of them.
+    `altered` names a change to be made to it first (altered.py). Lines that programs print on hosts are no events:
+    there may be any number of them.
     """
 
-    def __init__(self, project: Project, *words: str, limit: float = 240) -> None:
+    def __init__(self, project: Project, *words: str, limit: float = 240, altered: str = "") -> None:
         self.words = words
         self.events: list[Event] = []
         self.overran = False
         self._began = time.monotonic()
         self._errors: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed by finish
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "invoke", *words, "--json"],
+            [
+                sys.executable,
+                "-m",
+                *(("testbed.faults.altered", altered) if altered else ("invoke",)),
+                *words,
+                "--json",
+            ],
             cwd=project.folder,
             env=project.environment(),
             stdin=subprocess.DEVNULL,

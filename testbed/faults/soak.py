@@ -19,9 +19,11 @@ import testbed
 from testbed import events
 from testbed.commands import in_parallel
 from testbed.faults import inventory
+from testbed.faults.altered import HURRIED
 from testbed.faults.bed import KEEP, KINDS, RATE, Bed
 from testbed.faults.cases import CUTS, LINK_PATIENCE, VICTIM, after
 from testbed.load import Load
+from testbed.model import KINDS as HOST_KINDS
 from testbed.project import HOST_HEADER
 
 if TYPE_CHECKING:
@@ -45,10 +47,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=100, help="deploys and rollbacks (%(default)s)")
     parser.add_argument("--minutes", type=float, default=120, help="no round begins later (%(default)s)")
     parser.add_argument("--seed", type=int, default=None, help="for the same rounds again")
+    parser.add_argument("--kind", choices=HOST_KINDS, default="trixie", help="of the two hosts (%(default)s)")
     options = parser.parse_args()
     events.show()
     seed = options.seed if options.seed is not None else int(time.time()) % 10_000
-    targets = testbed.up(HOSTS)
+    targets = testbed.up(HOSTS, options.kind)
     with tempfile.TemporaryDirectory() as folder:
         soak = Soak(Bed.make(targets, Path(folder) / "project"), random.Random(seed))  # noqa: S311  # not for secrets
         soak.run(options.rounds, time.monotonic() + options.minutes * 60)
@@ -180,10 +183,11 @@ def _signalled(bed: Bed, verb: str, moment: int, number: signal.Signals) -> list
 def _cut(kind: str) -> Callable[[Bed, str, int], list[int]]:
     def play(bed: Bed, verb: str, moment: int) -> list[int]:
         with bed.relayed() as relays:
-            operator = bed.operator(verb, limit=LINK_PATIENCE)
+            how = CUTS[kind]
+            operator = bed.operator(verb, limit=LINK_PATIENCE, altered=HURRIED if how.back is None else "")
             operator.watch_until(after(moment).reached)
-            CUTS[kind](relays[bed.hosts[VICTIM]])
-            return [operator.finish()]
+            with how.lost(relays[bed.hosts[VICTIM]]):
+                return [operator.finish()]
 
     return play
 
@@ -196,7 +200,7 @@ FAULTS: list[tuple[int, str, Callable[[Bed, str, int], list[int]]]] = [
     (12, UNDISTURBED, _undisturbed),
     (4, "SIGKILL", _killed),
     (3, "Ctrl-C", _interrupted),
-    *((weight, kind, _cut(kind)) for weight, kind in zip((2, 2, 1), CUTS, strict=True)),
+    *((weight, kind, _cut(kind)) for weight, kind in zip((2, 2, 2, 1), CUTS, strict=True)),
     (2, "two operators", _two),
 ]
 

@@ -254,7 +254,7 @@ def test_a_broken_nginx_conf_is_refused_before_any_flip(stage: Stage) -> None:
 def test_a_compose_file_that_compose_refuses_is_refused_before_any_flip(stage: Stage) -> None:
     path = stage.project.folder / "templates" / "colour.yml"
     content = Templates(stage.project.folder / "nowhere").read("colour.yml")
-    path.write_bytes(content.replace(b"    restart: unless-stopped", b"    restarts: always", 1))
+    path.write_bytes(content.replace(b"    restart: always", b"    restarts: always", 1))
     before = stage.live()
     with stage.users() as load:
         said = stage.inv("deploy", "--settle=0")

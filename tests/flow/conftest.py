@@ -16,6 +16,7 @@ from world import World
 
 from deploy import clock, config, fleet, flow, run
 from deploy.console import Console
+from deploy.console.redact import redactor
 from deploy.recipe import plan
 
 
@@ -52,18 +53,19 @@ class Operator:
     def _console(self) -> Console:
         return Console(out=self.printed)
 
-    def _connect(self, hosts: str = "") -> fleet.Fleet:
+    def _connect(self, hosts: str = "", *, skip: bool = False) -> fleet.Fleet:
+        """Connect; `skip` leaves out what cannot be reached, as --skip-unreachable does."""
         setup = self.setup(hosts)
-        return fleet.connect(setup.hosts, self.world.machine, setup.app.hosts[0])
+        return fleet.connect(setup.hosts, self.world.open, setup.app.hosts[0], (lambda _: None) if skip else None)
 
     def deploy(self, *, hosts: str = "", **options: Any) -> None:
         flow.deploy(self.setup(hosts), lambda: self._connect(hosts), self._console(), flow.Options(**options))
 
-    def lock(self, reason: str) -> None:
-        flow.put_lock(self.setup(), self._connect, self._console(), reason)
+    def lock(self, reason: str, *, skip: bool = False) -> None:
+        flow.put_lock(self.setup(), lambda: self._connect(skip=skip), self._console(), reason)
 
-    def unlock(self, reason: str) -> None:
-        flow.take_lock_away(self.setup(), self._connect, self._console(), reason)
+    def unlock(self, reason: str, *, skip: bool = False) -> None:
+        flow.take_lock_away(self.setup(), lambda: self._connect(skip=skip), self._console(), reason)
 
     def at_work(self, hosts: str = "") -> Any:
         """Another run of ours holds its locks for the time of the block."""
@@ -80,6 +82,15 @@ class Operator:
 
     def history(self) -> None:
         flow.history(self.setup(), self._connect, self._console(), 20)
+
+    def does(self, story: Any, *words: Any, hosts: str = "", as_json: bool = False) -> Any:
+        """Play one of the stories of deploy/operate.py, on some hosts of the env or on all; `text` is what it said."""
+        self.printed.seek(0)
+        self.printed.truncate()
+        console = Console(out=self.printed, as_json=as_json)
+        setup = self.setup(hosts)
+        console.hide(redactor(setup.env, setup.readings))
+        return story(setup, lambda: self._connect(hosts), console, *words)
 
     def live(self) -> list[str]:
         """Return the release that each host serves."""

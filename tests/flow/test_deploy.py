@@ -46,6 +46,20 @@ def test_ten_deploys_in_a_row_leave_only_what_keep_says(operator_of: Any) -> Non
     assert len(box.releases) == 5
 
 
+def test_a_deploy_ends_with_what_is_live_the_way_back_and_what_was_seen_while_it_settled(operator_of: Any) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    assert "the way back" not in operator.text
+    (first,) = set(operator.live())
+    operator.write("2")
+    operator.deploy()
+    (second,) = set(operator.live())
+    assert f"{second} is live on web1, web2; the way back to {first}: inv rollback --env=prod\n" in operator.text
+    assert operator.text.count(": 30 looks, 0 of them without an answer\n") == 4
+    assert " ".join(operator.text.splitlines()[-3].split()) == "seconds prepare ship migrate start flip settle finish"
+    assert operator.text.splitlines()[-2].startswith("web1 ")
+
+
 def test_an_unchanged_deploy_says_so_and_writes_nothing(operator_of: Any) -> None:
     operator = operator_of(3)
     operator.deploy()

@@ -8,12 +8,13 @@ import threading
 from typing import Any
 
 import pytest
+from world import WorldHold
 
 from deploy import clock, lock
-from deploy.errors import Failed, Locked, NeedsHuman
+from deploy.errors import Failed, GreenroomError, Interrupted, Locked, NeedsHuman
 from deploy.recipe import plan
 from deploy.recipe.steps import Phase
-from deploy.run import Batching, no_parcels
+from deploy.run import Batching, Run, no_parcels
 
 
 @pytest.fixture
@@ -112,6 +113,36 @@ def test_a_run_whose_first_host_s_lock_went_to_another_begins_nothing_more(
     assert not any(box.locked for box in operator.world.boxes.values())
 
 
+def test_a_host_where_nothing_can_be_written_is_refused_before_anything_is_touched(operator_of: Any) -> None:
+    operator = operator_of(3)
+    operator.deploy()
+    operator.write("2")
+    before = len(operator.world.writes())
+    for number in (0, 2):
+        full = list(operator.world.boxes.values())[number]
+        full.full = True
+        with pytest.raises(GreenroomError, match=r"web\d: its lock cannot be taken: nothing can") as caught:
+            operator.deploy()
+        assert caught.value.exit_code == 2
+        full.full = False
+    assert len(operator.world.writes()) == before
+    assert not any(box.run for box in operator.world.boxes.values())
+    operator.deploy()
+    operator.assert_whole()
+
+
+def test_a_fence_that_lets_nobody_past_is_a_refusal(operator_of: Any) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    operator.write("2")
+    before = len(operator.world.writes())
+    list(operator.world.boxes.values())[1].engine_starts = True
+    with pytest.raises(GreenroomError, match=r"web2: it cannot be taken over: .*docker does not answer") as caught:
+        operator.deploy()
+    assert caught.value.exit_code == 2
+    assert len(operator.world.writes()) == before
+
+
 def test_whoever_waits_is_told_for_whom_and_goes_on_when_that_run_is_over(operator_of: Any, time: list[float]) -> None:
     operator = operator_of(2)
     operator.deploy()
@@ -142,6 +173,40 @@ def test_patience_ends(operator_of: Any, time: list[float]) -> None:
     assert 60 <= sum(time) <= 64
 
 
+# --- the end -----------------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_while_the_locks_go_changes_nothing_of_how_a_run_ended(
+    operator_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = operator_of(2)
+    real = WorldHold.release
+
+    def pressed(hold: WorldHold) -> None:
+        real(hold)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WorldHold, "release", pressed)
+    operator.deploy()
+    operator.world.revive()  # connections that close let go of the rest
+    operator.assert_whole()
+    operator.write("2")
+    list(operator.world.boxes.values())[1].refuse["gate"] = 1
+    with pytest.raises(Failed, match="Undone on every host"):
+        operator.deploy()
+
+
+def test_ctrl_c_in_the_middle_of_a_lock_says_that_some_hosts_may_have_it(
+    operator_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def phase(*_: Any) -> None:
+        raise Interrupted("stopped by the operator")
+
+    monkeypatch.setattr(Run, "phase", phase)
+    with pytest.raises(Failed, match="Other hosts may have it"):
+        operator_of(2).lock("moving")
+
+
 # --- a person's lock -------------------------------------------------------------------------------------------
 
 
@@ -161,6 +226,35 @@ def test_a_lock_that_a_person_puts_on_keeps_runs_off_until_it_is_taken_away(oper
     operator.assert_whole()
     told = [("deploy", "done"), ("lock", "moving the database"), ("unlock", "moved"), ("deploy", "done")]
     assert outcomes(operator) == outcomes(operator, 1) == told
+
+
+@pytest.mark.parametrize("away", [0, 1])
+def test_a_lock_is_put_on_and_taken_away_where_hosts_can_be_reached(operator_of: Any, away: int) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    boxes = list(operator.world.boxes.values())
+    gone, there = boxes[away], boxes[1 - away]
+    gone.unreachable = True
+    with pytest.raises(GreenroomError, match=rf"{gone.name}: .*no route to host"):
+        operator.lock("moving")
+    assert not there.locked
+    operator.lock("moving", skip=True)
+    assert (bool(gone.locked), bool(there.locked)) == (False, True)
+    assert f"locked: {there.name}; left out, and as they were: {gone.name}" in operator.text
+    gone.unreachable = False
+    operator.write("2")
+    with pytest.raises(GreenroomError, match="moving"):
+        operator.deploy()
+    operator.unlock("moved")
+    operator.lock("moving again")
+    gone.unreachable = True
+    operator.unlock("moved", skip=True)
+    assert (bool(gone.locked), bool(there.locked)) == (True, False)
+    assert f"unlocked: {there.name}; left out, and as they were: {gone.name}" in operator.text
+    gone.unreachable = False
+    operator.unlock("moved")
+    operator.deploy()
+    operator.assert_whole()
 
 
 def test_unlock_takes_no_lock_from_a_run_that_is_at_work(operator_of: Any) -> None:

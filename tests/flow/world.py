@@ -16,13 +16,14 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import IO, TYPE_CHECKING, Any
 
-from deploy.errors import LinkLost, Unreachable
+from deploy.errors import LinkLost, StepFailed, Unreachable
 from deploy.recipe import files, shell
 from deploy.recipe.shell import Answer, Begin, End, Finished, Line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from deploy.apply import Terminal
     from deploy.recipe.model import Host
     from deploy.recipe.shell import Command, Script, Signal
 
@@ -52,8 +53,9 @@ class Box:
     """One host.
 
     `sick` holds images that never become healthy here, `refuse` words that fail here and how often; for so many
-    attempts at a connection it is `away`. A cut link is its reboot if it
-    `reboots`; while its `engine_starts`, the fence cannot look at what docker runs.
+    attempts to come back to it, it is `away`. On a `full` disk no new holder can be written down. Its engine may not
+    take images from which layers were left out (`takes_parts`); `sent` is what was left out of those that it sent.
+    A cut link is its reboot if it `reboots`; while its `engine_starts`, the fence cannot look at what docker runs.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Box:
     confs: set[str] = field(default_factory=set)
     releases: dict[str, dict[str, Any]] = field(default_factory=dict)
     served: dict[str, int] = field(default_factory=dict)
+    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     source: dict[str, str] = field(default_factory=dict)
     history: list[str] = field(default_factory=list)
     run: str = ""
@@ -73,13 +76,22 @@ class Box:
     holder: str = ""
     locked: str = ""
     away: int = 0
+    unreachable: bool = False
+    full: bool = False
     reboots: bool = False
     engine_starts: bool = False
     connections: dict[str, int] = field(default_factory=dict)
     sick: set[str] = field(default_factory=set)
+    architecture: str = "amd64"
+    containerd: bool = False
+    takes_parts: bool = True
+    refuses_images: bool = False
+    sent: list[tuple[int, ...]] = field(default_factory=list)
     dies_in_settle: set[str] = field(default_factory=set)
     refuse: dict[str, int] = field(default_factory=dict)
     lacks: tuple[str, ...] = ()
+    logs: dict[str, list[str]] = field(default_factory=dict)
+    commands: dict[tuple[str, ...], tuple[int, str]] = field(default_factory=dict)
     was_served: bool = False
     received: list[str] = field(default_factory=list)
 
@@ -116,6 +128,12 @@ class World:
 
     def machine(self, host: Host) -> WorldMachine:
         return WorldMachine(self, host, self.boxes[host])
+
+    def open(self, host: Host) -> WorldMachine:
+        """Connect to a host, which may be unreachable."""
+        if self.boxes[host].unreachable:
+            raise Unreachable("it cannot be reached: no route to host")
+        return self.machine(host)
 
     def words(self, host: str | None = None) -> list[str]:
         return [command.words[0] for name, command in self.log if host in (None, name)]
@@ -155,7 +173,10 @@ class World:
             box.was_served = box.was_served or bool(serving)
 
 
-LOOKS = {"observe", "probe", "examine", "history_lines", "hold", "await_engine"}
+LOOKS = {
+    "observe", "probe", "examine", "history_lines", "hold", "await_engine", "tell_layers", "tell_built", "send_image",
+    "tell_logs", "follow_logs", "inside", "run_inside", "tell_files",
+}  # fmt: skip
 
 
 class WorldHold:
@@ -184,6 +205,9 @@ class WorldMachine:
     def close(self) -> None:
         """Connections cost nothing here."""
 
+    def interact(self, line: Command, kind: str, size: tuple[int, int]) -> Terminal:
+        raise Impossible(f"nobody sits at a terminal here: {line}, {kind}, {size}")
+
     def reconnect(self) -> None:
         if self._box.away:
             self._box.away -= 1
@@ -203,8 +227,25 @@ class WorldMachine:
                 return WorldHold(box, Answer("held_since", ()))
             if how == "first" and box.locked:
                 return WorldHold(box, Answer("locked_by", (box.locked,)))
+            if box.full and how != "again":
+                raise StepFailed("nothing can be written here: is the disk full?")
             box.run, box.holder = run, holder
             return WorldHold(box, Answer("held", ()))
+
+    def fetch(self, script: Script, *, stop: Callable[[], bool] = lambda: False) -> IO[bytes]:
+        assert script.sends
+        assert not stop()
+        assert not script.run, "it only looks"
+        (command,) = script.commands
+        word, *without = command.words
+        assert word == "send_image"
+        with self._world._one_at_a_time:
+            if self._world.dead:
+                raise Died
+            if self._cut:
+                raise LinkLost("the link broke", sent=False)
+            self._world.log.append((self._box.name, command))
+            return io.BytesIO(_Words(self._world, self._box, dict(script.variables), None).do_send_image(*without))
 
     def run(
         self, script: Script, *, parcel: IO[bytes] | None = None, stop: Callable[[], bool] = lambda: False
@@ -300,6 +341,7 @@ class _Words:
         for tool in box.lacks:
             self.answer("lacks", tool)
         self.answer("docker", "26.1.5")
+        self.answer("architecture", box.architecture)
         self.answer("compose", "docker compose")
         self._answer_containers()
         for image in sorted(box.images):
@@ -354,6 +396,47 @@ class _Words:
         for line in self.box.history[-int(lines) :]:
             self.answer("history", line)
 
+    def do_tell_logs(self, _since: str, lines: str, *services: str) -> None:
+        for c in self._logging(*services):
+            self.answer("log_of", f"{c.stack}/{c.service}")
+            written = self.box.logs.get(c.service, [])
+            self.said += [
+                Line(text) for text in (written if lines == "all" else written[-int(lines) :] * bool(int(lines)))
+            ]
+
+    def do_follow_logs(self, _lease: str, _since: str, _lines: str, *services: str) -> int:
+        """Follow until the link breaks: hosts whose services have written nothing lose it at once."""
+        for c in self._logging(*services):
+            for text in self.box.logs.get(c.service, []):
+                self.answer("log", f"{c.stack}/{c.service}", text)
+        return 0 if self.box.logs else 1
+
+    def _logging(self, *services: str) -> list[Container]:
+        return [c for c in self.box.containers if not services or c.service in services]
+
+    def do_tell_files(self, *names: str) -> None:
+        own = self.box.files[self.v["RELEASE"]]
+        for name in names or sorted(own.keys() - {"release.json", "definitions.json"}):
+            self.answer("own_file", name)
+            for line in own[name].decode().splitlines():
+                self.answer("own_line", name, line)
+
+    def do_inside(self, service: str) -> int:
+        stacks = (self.stack(self.box.switch), self.settings)
+        found = next((c for stack in stacks for c in self.box.of(stack, service)), None)
+        if found is None:
+            self.said.append(Line(f"no container of {service} runs here; live is {self.box.switch}"))
+            return 1
+        self.answer("inside", found.id)
+        return 0
+
+    def do_run_inside(self, _lease: str, service: str, *words: str) -> int:
+        if self.do_inside(service):
+            return 1
+        code, text = self.box.commands.get(words, (127, f"{words[0]}: not found"))
+        self.said = [Line(text), Answer("exited", (str(code),))]
+        return 0
+
     # --- files -------------------------------------------------------------------------------------------------
 
     def do_receive(self) -> None:
@@ -385,6 +468,7 @@ class _Words:
                 raise Impossible(f"{member.name} would be half there for a moment")
             ident = self.v["RELEASE"]
             self.box.releases.setdefault(ident, {})
+            self.box.files.setdefault(ident, {})[name] = data
             if name == "release.json":
                 self.box.releases[ident] = json.loads(data)
         else:
@@ -418,6 +502,7 @@ class _Words:
                 raise Impossible(f"{self.box.name}: {ident} is forgotten and still runs")
             self.box.releases.pop(ident, None)
             self.box.served.pop(ident, None)
+            self.box.files.pop(ident, None)
             self.box.images.discard(f"{self.v['PROJECT']}:{ident}")
 
     def do_forget_confs(self, *confs: str) -> None:
@@ -438,6 +523,48 @@ class _Words:
 
     def do_build(self, _colour: str, _file: str, _service: str) -> None:
         self.need_files()
+        self.box.images.add(self.image())
+
+    def _layers(self, image: str) -> list[str]:
+        """Every image stands on one base, and has a layer of its own."""
+        return [f"base-{self.box.architecture}", f"pip-{self.box.architecture}", image]
+
+    def do_tell_built(self) -> None:
+        if self.image() not in self.box.images:
+            raise Impossible(f"{self.box.name}: {self.image()} is not here, and is to be told of")
+        self.answer("built", " ".join(self._layers(self.image())), "" if self.box.containerd else f"id-{self.image()}")
+
+    def do_tell_layers(self) -> None:
+        for image in sorted(self.box.images) if not self.box.containerd else ():
+            self.answer("layers", " ".join(self._layers(image)))
+
+    def do_send_image(self, *without: str) -> bytes:
+        if self.image() not in self.box.images:
+            raise Impossible(f"{self.box.name}: {self.image()} is not here, and is to be sent")
+        self.box.sent.append(tuple(map(int, without)))
+        layers = [layer for n, layer in enumerate(self._layers(self.image())) if str(n) not in without]
+        return json.dumps({"image": self.image(), "layers": layers}).encode()
+
+    def do_take_image(self) -> None:
+        assert self.parcel is not None, "an image without a parcel"
+        sent = json.loads(self.parcel.read())
+        if sent["image"] != self.image():
+            raise Impossible(f"{self.box.name}: {sent['image']} came, and {self.image()} was wanted")
+        if self.box.refuses_images:
+            self.answer("refused", "no space left on device")
+            return
+        there = {layer for image in self.box.images for layer in self._layers(image)}
+        needed = set(self._layers(self.image()))
+        if (not self.box.takes_parts and set(sent["layers"]) != needed) or needed - there - set(sent["layers"]):
+            self.answer("refused", "no such file or directory")
+            return
+        self.box.images.add(self.image())
+        self.do_tell_built()
+
+    def do_tag(self, release: str) -> None:
+        self.need_files()
+        if f"{self.v['PROJECT']}:{release}" not in self.box.images:
+            raise Impossible(f"{self.box.name}: there is no image of {release}")
         self.box.images.add(self.image())
 
     def do_migrate(self, colour: str, _file: str, _service: str, *_words: str) -> None:
@@ -531,6 +658,7 @@ class _Words:
         if any(c.image in self.box.dies_in_settle for c in self.box.of(self.stack(colour))):
             self.said.append(Line("MemoryError"))
             return 1
+        self.answer("found", "30 looks, 0 of them without an answer")
         return 0
 
     def do_drain(self, colour: str, _seconds: str) -> None:

@@ -12,8 +12,8 @@ import pytest
 from sshd import ME, Place, make_key, printed, public
 
 from deploy.config import Ssh
-from deploy.errors import Unreachable
-from deploy.machine import login
+from deploy.errors import Unfit, Unreachable
+from deploy.machine import SshMachine, login
 
 
 @pytest.fixture
@@ -41,6 +41,47 @@ def test_a_key_file_of_any_kind_opens(place: Place, kind: str) -> None:
     key = make_key(place.home / "own", kind)
     place.authorized.write_text(public(key))
     assert printed(place.connect(sshd.host, Ssh(identity=str(key))), "echo in") == ["in"]
+
+
+@pytest.fixture
+def with_sudo(place: Place) -> Callable[[str], SshMachine]:
+    """Connect to a host whose sudo is this program of sh."""
+
+    def connect(program: str) -> SshMachine:
+        (place.home / "sudo").write_text(f"#!/bin/sh\n{program}\n")
+        (place.home / "sudo").chmod(0o755)
+        sshd = place.sshd(more=f"SetEnv PATH={place.home}:/usr/bin:/bin")
+        return place.connect(sshd.host, Ssh(sudo=True))
+
+    return connect
+
+
+def test_a_login_works_through_a_sudo_that_asks_for_nothing(with_sudo: Callable[[str], SshMachine]) -> None:
+    machine = with_sudo('[ "$1" = -n ] && shift && BEHIND=sudo exec "$@"')
+    assert printed(machine, 'echo "$BEHIND"') == ["sudo"]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [
+        ("echo 'sudo: a password is required' >&2; exit 1", "a password is required"),
+        ("echo 'sudo: sorry, you must have a tty to run sudo' >&2; exit 1", "you must have a tty"),
+        ("exit 1", "not a word"),
+    ],
+)
+def test_a_sudo_that_lets_nobody_in_is_refused_with_its_words_and_the_mend(
+    with_sudo: Callable[[str], SshMachine], refusal: str, words: str
+) -> None:
+    with pytest.raises(Unfit, match=f"{ME} does not get through sudo .*{words}") as caught:
+        with_sudo(refusal)
+    assert f"{ME} ALL=(root) NOPASSWD: ALL" in caught.value.mend
+    assert caught.value.exit_code == 2
+
+
+def test_a_host_without_sudo_is_refused(place: Place) -> None:
+    sshd = place.sshd(more=f"SetEnv PATH={place.home}")
+    with pytest.raises(Unfit, match="does not get through sudo"):
+        place.connect(sshd.host, Ssh(sudo=True))
 
 
 def test_a_key_of_the_agent_opens(place: Place, agent: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from sshd import ME, Place, printed
 from deploy import fleet
 from deploy.apply import ask
 from deploy.config import Ssh
-from deploy.errors import LinkLost, Unreachable
+from deploy.errors import LinkLost, StepFailed, Unreachable
 from deploy.machine import Door, SshMachine, wire
 from deploy.machine.login import Login
 from deploy.recipe import shell
@@ -55,6 +56,22 @@ def test_a_link_that_is_cut_is_noticed_at_once_and_can_be_opened_anew(place: Pla
     machine.reconnect()
     assert printed(machine, "echo again") == ["again"]
     assert relay.connections == 2
+
+
+def test_a_hold_that_ended_by_itself_is_no_link_that_was_lost(place: Place) -> None:
+    relay = place.relay(place.sshd())
+    machine = place.connect(relay.host)
+
+    def hold(line: str, base: object) -> None:
+        machine.hold(Script((shell.command("sh", "-c", line),), (("BASE", str(base)),), holds=True))
+
+    with pytest.raises(StepFailed, match="no room"):
+        hold("echo no room; exit 1", place.home)
+    with pytest.raises(StepFailed, match="cannot create directory"):
+        hold("true", "/dev/null/app")
+    threading.Timer(1, relay.cut).start()
+    with pytest.raises(LinkLost):
+        hold("echo begun; exec sleep 60", place.home)
 
 
 def test_a_question_whose_answer_was_cut_off_has_no_answer(place: Place) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import resource
+import threading
 import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sshd import Place, says
+from sshd import Place, printed, says
 
+from deploy.errors import Interrupted, LinkLost, StepFailed
 from deploy.machine import link
 from deploy.recipe import shell
 from deploy.recipe.shell import Script
@@ -96,3 +99,55 @@ def test_100_mb_come_without_growing(place: Place, line: str, characters: int) -
     print(f"{100 / seconds:.0f} MB/s, {grown >> 10} MiB")
     assert abs(came - characters) < 100_000
     assert grown < 64 << 10
+
+
+# --- payloads --------------------------------------------------------------------------------------------------
+
+
+def fetched(place: Place, line: str) -> bytes:
+    machine = place.connect(place.sshd().host)
+    script = Script((shell.command("sh", "-c", line),), (), deadline=20, sends=True)
+    payload = machine.fetch(script)
+    return b"".join(iter(lambda: payload.read(1 << 16), b""))
+
+
+def test_a_payload_comes_as_it_was_sent_and_apart_from_what_is_said(place: Place) -> None:
+    sent = fetched(place, "echo one; head -c 5000000 /dev/zero >&3; echo two >&2; printf '\\036\\n\\377' >&3")
+    assert sent == bytes(5_000_000) + b"\x1e\n\xff"
+
+
+def test_a_payload_of_a_script_that_failed_is_not_taken_for_all_of_it(place: Place) -> None:
+    with pytest.raises(StepFailed, match="the disk is broken"):
+        fetched(place, "echo half >&3; echo the disk is broken >&2; exit 3")
+
+
+def test_a_payload_of_which_no_end_was_heard_is_not_taken_for_all_of_it(place: Place) -> None:
+    with pytest.raises(LinkLost):
+        fetched(place, "echo half >&3; kill -KILL $PPID; sleep 1")
+
+
+def test_a_payload_that_does_not_come_is_broken_off(place: Place) -> None:
+    machine = place.connect(place.sshd().host)
+    stop = threading.Event()
+    payload = machine.fetch(Script((shell.command("sleep", "20"),), (), deadline=60, sends=True), stop=stop.is_set)
+    threading.Timer(0.3, stop.set).start()
+    with pytest.raises(Interrupted):
+        payload.read(1)
+    payload.close()
+
+
+class Broken(io.RawIOBase):
+    """Something on its way from another host, whose link has gone."""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, _buffer: object) -> int:
+        raise LinkLost("the other host is gone")
+
+
+def test_a_parcel_that_cannot_be_read_is_told_as_it_is_and_the_link_stays(place: Place) -> None:
+    machine = place.connect(place.sshd().host)
+    with pytest.raises(LinkLost, match="the other host is gone"):
+        list(machine.run(Script((shell.command("hold"),), ()), parcel=io.BufferedReader(Broken())))
+    assert printed(machine, "echo still here") == ["still here"]

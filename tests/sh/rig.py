@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import IO
@@ -97,6 +97,7 @@ class Rig:
         self.base = self.home / "greenroom" / "app"
         self._folder = folder
         self._bin = folder / "bin"
+        self._clock = ""
         self._rules: dict[str, list[tuple[str, str]]] = {}
         self._numbers = count()
         self._running: list[subprocess.Popen[bytes]] = []
@@ -142,10 +143,10 @@ class Rig:
         self.program("sleep", "exec /bin/sleep 0.02")
 
     def fast_clock(self, step: int = 10) -> None:
-        """Each look at the time finds it `step` seconds later."""
+        """Each look at the time that waits go by finds it `step` seconds later."""
         clock = self._folder / "clock"
         clock.write_text("1000\n")
-        self.program("date", f'read -r n <{clock}; echo $((n + {step})) >{clock}; echo "$n"')
+        self._clock = f'since_boot() {{ read -r n <{clock}; echo $((n + {step})) >{clock}; echo "$n"; }}\n'
 
     def docker(
         self, call: str, says: str | Sequence[str] = "", status: int | Sequence[int] = 0, does: str = ""
@@ -257,11 +258,28 @@ exit 64""",
     def run(self, *commands: Command, payload: bytes = b"", run: str = "", **variables: str) -> Outcome:
         """Run a script to its end, in the app's directory, as the engine would have it after the fence."""
         script = self.script(*commands, run=run, holds=not run, **variables)
-        return self.run_text(script.render(library(), TOKEN), payload)
+        return self.run_text(self._text(script), payload)
 
     def look(self, *commands: Command, **variables: str) -> Outcome:
         """Run a script that only looks, from the login's home."""
-        return self.run_text(self.script(*commands, run="", holds=False, **variables).render(library(), TOKEN))
+        return self.run_text(self._text(self.script(*commands, run="", holds=False, **variables)))
+
+    def _text(self, script: Script) -> str:
+        return script.render(self.library, TOKEN)
+
+    @property
+    def library(self) -> str:
+        """The library, with the clock that a test gave it."""
+        return library() + self._clock
+
+    def fetch(self, *commands: Command) -> tuple[bytes, Outcome]:
+        """Run a script that sends something; return that, and what it said."""
+        script = replace(self.script(*commands), sends=True)
+        line, first = shell.wrap(script.render(library(), TOKEN), apart=True)
+        process = self.popen(line, apart=True)
+        out, said = process.communicate(first, timeout=30)
+        self.assert_nothing_unknown()
+        return out, outcome(said, process.returncode)
 
     def run_text(self, text: str, payload: bytes = b"") -> Outcome:
         """Run a script's text."""
@@ -271,7 +289,7 @@ exit 64""",
         self.assert_nothing_unknown()
         return outcome(out, process.returncode)
 
-    def popen(self, line: str, *, locale: str = "C") -> subprocess.Popen[bytes]:
+    def popen(self, line: str, *, locale: str = "C", apart: bool = False) -> subprocess.Popen[bytes]:
         """Run a line as sshd would: a session of its own, the home as working directory, hardly an environment."""
         process = subprocess.Popen(
             [self._sh, "-c", line],
@@ -279,6 +297,7 @@ exit 64""",
             env={"HOME": str(self.home), "PATH": self.path, "LANG": locale},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE if apart else None,
             start_new_session=True,
         )
         self._running.append(process)
@@ -287,7 +306,7 @@ exit 64""",
     @contextmanager
     def started(self, *commands: Command, run: str = "", holds: bool = False, led: bool = False) -> Iterator[Running]:
         """Run a script in the background, its standard input open; `led` by another process, as sudo does."""
-        line, first = shell.wrap(self.script(*commands, run=run, holds=holds).render(library(), TOKEN))
+        line, first = shell.wrap(self._text(self.script(*commands, run=run, holds=holds)))
         if led:
             line = f"{line.removeprefix('exec ')}; exit"
         running = Running(self.popen(line))
@@ -304,7 +323,7 @@ exit 64""",
     def close(self) -> None:
         self.let_go()
         for process in self._running:
-            for stream in (process.stdin, process.stdout):
+            for stream in (process.stdin, process.stdout, process.stderr):
                 if stream:
                     stream.close()
             end(process)

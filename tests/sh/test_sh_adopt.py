@@ -79,3 +79,11 @@ def test_images_beside_the_app_s_go_with_their_releases(rig: Rig) -> None:
     rig.docker("image rm app:r1.jobs")
     assert rig.run(shell.command("forget_others", "r1", "r2")).finished
     assert len(rig.calls) == 4
+
+
+def test_a_release_with_another_env_takes_over_the_images_beside_the_app_s(rig: Rig) -> None:
+    rig.docker("tag app:r0.api app:r1.api")
+    rig.docker("tag app:r0.jobs app:r1.jobs", status=[0, 1])
+    command = shell.command("tag_others", "r0", "api", "jobs")
+    assert rig.run(command).finished
+    assert rig.run(command).ends == {0: 1}

@@ -179,7 +179,7 @@ look() { looks=$((looks + 1)); echo "look $looks"; [ "$looks" != "$2" ] || retur
 
 def until(rig: Rig, seconds: int, verdict: int, at: int) -> tuple[int, int]:
     """Return the status of `until_deadline` and the number of looks, for a word that says `verdict` at look `at`."""
-    outcome = rig.run_text(f"{library()}{LOOKS}until_deadline {seconds} look {verdict} {at}\necho status $?\n")
+    outcome = rig.run_text(f"{rig.library}{LOOKS}until_deadline {seconds} look {verdict} {at}\necho status $?\n")
     *looks, status = outcome.lines
     return int(status.split()[1]), len(looks)
 
@@ -199,6 +199,19 @@ def test_a_wait_ends_at_its_deadline_after_at_least_one_look(rig: Rig) -> None:
 def test_a_wait_goes_on_until_its_deadline(rig: Rig) -> None:
     rig.fast_clock()
     assert until(rig, 30, 0, 9999) == (1, 3)
+
+
+def test_a_clock_that_jumps_ahead_cuts_no_wait(rig: Rig) -> None:
+    (rig.home / "date").write_text("1000\n")
+    rig.program("date", f'read -r n <{rig.home}/date; echo $((n + 1000)) >{rig.home}/date; echo "$n"')
+    assert until(rig, 30, 0, 20) == (0, 20)
+
+
+def test_a_clock_that_stands_stretches_no_wait(rig: Rig) -> None:
+    rig.program("date", "echo 1000")
+    status, looks = until(rig, 1, 2, 30_000)
+    assert status == 1
+    assert looks > 1
 
 
 def test_the_tools_of_a_host_are_those_that_a_host_is_asked_for() -> None:

@@ -17,7 +17,7 @@ PS = 'ps -a --format {{.ID}} {{.Label "com.docker.compose.project"}}'
 
 def has_docker(rig: Rig) -> None:
     """Announce an engine of which nothing has been asked yet."""
-    rig.docker("version --format {{.Server.Version}}", "26.1.5\n")
+    rig.docker("version --format {{.Server.Version}} {{.Server.Arch}}", "26.1.5 amd64\n")
     rig.docker("compose version", "Docker Compose version 2.26.1\n")
     rig.docker(PS)
     rig.docker("images --format {{.Repository}}:{{.Tag}}")
@@ -41,7 +41,7 @@ def bare(rig: Rig) -> Rig:
 
 def test_a_bare_host_has_docker_and_nothing_else(bare: Rig) -> None:
     seen = observe(bare)
-    assert seen == Facts(docker="26.1.5", compose="docker compose", disk_free=seen.disk_free)
+    assert seen == Facts(docker="26.1.5", architecture="amd64", compose="docker compose", disk_free=seen.disk_free)
     assert seen.disk_free > 1 << 20
 
 
@@ -62,7 +62,7 @@ def test_a_host_without_docker_says_so_and_is_asked_no_further(rig: Rig) -> None
 
 def test_a_docker_that_does_not_answer_is_trouble_with_its_last_words(rig: Rig) -> None:
     rig.docker(
-        "version --format {{.Server.Version}}",
+        "version --format {{.Server.Version}} {{.Server.Arch}}",
         does="echo 'Client: 26' >&2; echo 'permission denied while trying to connect' >&2",
         status=1,
     )

@@ -350,9 +350,26 @@ class Thread:
         while not self._future.is_done:
             self._joining.append(clock.current)
             clock.block()
+            clock.heed_ctrl_c()
+
+
+class Lock:
+    """A lock that somebody may hold for long in virtual time."""
+
+    def __init__(self) -> None:
+        self._held = False
+
+    def __enter__(self) -> None:
+        while self._held:
+            running().sleep(0.05)
+        self._held = True
+
+    def __exit__(self, *_: object) -> None:
+        self._held = False
 
 
 THREADING = SimpleNamespace(Event=Event, Thread=Thread, Lock=threading.Lock)
+THREADING_OF_IMAGES = SimpleNamespace(Lock=Lock)
 
 
 def pause(seconds: float, wake: Event | threading.Event) -> bool:

@@ -24,13 +24,13 @@ import pytest
 import sim_baton
 from sim_baton import Died, Life, Scheduler
 from sim_host import DRAIN, SimHost, SimWorld, Violation
-from sim_wire import SimMachine
+from sim_wire import SimMachine, SimStream
 from world import Impossible
 
-from deploy import clock, fleet, flow, lock, release, run
+from deploy import clock, fleet, flow, image, lock, release, run
 from deploy.config import Setup, Ssh
 from deploy.console import Console
-from deploy.errors import Failed, GreenroomError, NeedsHuman, Refused
+from deploy.errors import Failed, GreenroomError, HostFailures, NeedsHuman, Refused
 from deploy.recipe import files
 from deploy.recipe.model import App, Health, Host, Release
 from deploy.run import Batching
@@ -65,6 +65,7 @@ class Act:
     conf: str = "conf-1"
     wait: int = 0
     batching: Batching = field(default_factory=Batching)
+    skip: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,15 @@ class Scenario:
 KINDS = (
     "kill", "kill", "power cut", "sleep", "ctrl-c", "cut", "cut", "lose", "lose", "stall", "reboot", "full", "slow",
     "lies", "lies",
-    "sick", "dies", "refuse",
+    "sick", "dies", "refuse", "closed",
 )  # fmt: skip
 REFUSED = ("receive", "build", "migrate", "start", "gate", "switch", "await_serving", "stop", "drain", "settings_up",
            "record", "mark_served", "validate", "forget")  # fmt: skip
+
+CLOSED = "closed"
+"""One operator cannot reach a host from its start on, for up to WAY_CLOSED seconds."""
+
+WAY_CLOSED = 60.0
 
 MILD = frozenset(f"refuse {word}" for word in ("receive", "validate", "build", "migrate", "start", "gate"))
 """What may fail before a flip without anything that could hinder the undo."""
@@ -117,6 +123,7 @@ def away(fault: Fault) -> float:
 def draw(seed: int, kinds: tuple[str, ...] = KINDS) -> Scenario:
     """Return the scenario of a seed, with faults of some kinds."""
     rng = random.Random(seed)  # noqa: S311  # chance, not secrets
+    befalls = [kind for kind in kinds if kind != CLOSED]
     hosts = rng.choice((1, 1, 2, 2, 3))
     acts = []
     for number in range(rng.choice((1, 1, 1, 2, 2, 3))):
@@ -134,9 +141,11 @@ def draw(seed: int, kinds: tuple[str, ...] = KINDS) -> Scenario:
             )
         )
     words = 18 * hosts * len(acts)
+    closed = random.Random(~seed)  # noqa: S311  # the same; of its own, so that all else of a seed stays as it was
+    acts = [replace(act, skip=closed.random() < 0.4) for act in acts]
     faults = [
         Fault(
-            kind=rng.choice(kinds),
+            kind=rng.choice(befalls),
             at=rng.randrange(words),
             delay=rng.choice((0.0, 0.0, 1.0)) * rng.random(),
             host=rng.randrange(hosts),
@@ -144,7 +153,13 @@ def draw(seed: int, kinds: tuple[str, ...] = KINDS) -> Scenario:
             amount=rng.random(),
         )
         for _ in range(rng.choice((0, 1, 1, 2, 2, 3, 4)))
+        if befalls
     ]
+    if CLOSED in kinds:
+        faults += [
+            Fault(CLOSED, 0, 0.0, closed.randrange(hosts), closed.randrange(len(acts)), closed.random())
+            for _ in range(closed.choice((0, 0, 0, 1, 2)))
+        ]
     return Scenario(seed, hosts, rng.choice((0, 1, 1, 2, 2, 4)), tuple(acts), tuple(faults))
 
 
@@ -277,6 +292,10 @@ class History:
         self.operators.append(operator)
         fate = [fault for fault in self.scenario.faults if fault.operator == number]
         operator.interruptible = any(fault.kind == "ctrl-c" for fault in fate)
+        for fault in fate:
+            if fault.kind == CLOSED:
+                self.fired.add(CLOSED)
+                self.world.closed_ways[operator.name, str(HOSTS[fault.host])] = act.start + fault.amount * WAY_CLOSED
         operator.bad = [(fault.kind, fault.host) for fault in fate if fault.kind in {"sick", "dies"}]
 
         def work() -> None:
@@ -294,9 +313,17 @@ class History:
         console = Quiet(self, operator.name)
         world.note(operator.name, f"{act.verb} on {', '.join(str(h) for h in setup.hosts)}")
 
+        def left_out(missing: HostFailures) -> None:
+            world.left_out.update((operator.name, host) for host in missing.failures)
+            world.note(operator.name, f"goes on without {', '.join(missing.failures)}")
+
         def connect() -> fleet.Fleet:
-            first = setup.app.hosts[0]
-            opened = fleet.connect(setup.hosts, lambda h: SimMachine(world, h, world.hosts[h], operator), first)
+            opened = fleet.connect(
+                setup.hosts,
+                lambda h: SimMachine(world, h, world.hosts[h], operator),
+                setup.app.hosts[0],
+                left_out if act.skip else None,
+            )
             operator.fleets.append(opened)
             return opened
 
@@ -313,7 +340,7 @@ class History:
             self.clock.error = self.clock.error or error
         world.note(operator.name, f"exit {operator.outcome}: {operator.error or 'done'}")
         try:
-            self._check_words_of(operator, [str(h) for h in setup.hosts])
+            self._check_words_of(operator)
         except Violation as error:
             self.clock.error = self.clock.error or error
         for each in operator.fleets:
@@ -332,15 +359,17 @@ class History:
             case _:
                 flow.take_lock_away(setup, connect, console, reason)
 
-    def _check_words_of(self, operator: Operator, hosts: list[str]) -> None:
+    def _check_words_of(self, operator: Operator) -> None:
         """An exit code is a promise: compare it with what each host was told, and with what was done."""
         world, acted = self.world, operator.run in self.world.acted
-        told = [world.outcomes.get((operator.run, host), "") for host in hosts]
+        told = [world.outcomes.get((operator.run, host), "") for host in world.reached.get(operator.run, ())]
         text = str(operator.error or "")
         if "unexpected " in text:
             world.violate(f"{operator.name}: {text}")
         if operator.outcome == 0 and acted and set(told) != {"done"}:
             world.violate(f"{operator.name}: exit 0, and the hosts were told {told}")
+        if operator.outcome == 0 and acted and operator.act.verb == "deploy" and operator.run not in world.migrated:
+            world.violate(f"{operator.name}: exit 0, and nobody migrated")
         # Of lock and unlock this is not true yet: docs/reliability.md, what is open.
         promised = operator.act.verb in {"deploy", "rollback"}
         if operator.outcome == Refused.exit_code and acted and promised:
@@ -371,7 +400,7 @@ class History:
     @property
     def _undisturbed(self) -> bool:
         """Say whether nobody else was about and nothing went wrong but the app, or a word before finish."""
-        return len(self.scenario.acts) == 1 and self.fired <= {"sick", "dies", "stall", "refuse", *MILD}
+        return len(self.scenario.acts) == 1 and self.fired <= {"sick", "dies", "stall", "refuse", CLOSED, *MILD}
 
     def make(self, operator: Operator) -> tuple[Any, release.Made]:
         """Stand in for the source and the making of a release: everything else of it is the product's."""
@@ -396,7 +425,8 @@ class History:
         operator = self.operator
         operator.run = f"{operator.name}/{next(self._runs)}"
         self.world.verbs[operator.run] = operator.act.verb
-        hosts = [str(HOSTS[n]) for n in operator.act.hosts]
+        hosts = [str(machine.host) for machine in operator.fleets[-1].machines]
+        self.world.reached[operator.run] = hosts
         size = operator.act.batching.size or len(hosts)
         for at, host in enumerate(hosts):
             begin = at // size * size
@@ -559,6 +589,8 @@ def installed() -> Iterator[pytest.MonkeyPatch]:
         patch.setattr(run, "secrets", SimpleNamespace(token_hex=lambda _: History.now.token()))
         patch.setattr(flow, "_release", lambda *_: History.now.make(History.now.operator))
         patch.setattr(release, "pack", lambda tree, made, parcel: Parcel((made, parcel, tree.stamps)))
+        patch.setattr(image, "threading", sim_baton.THREADING_OF_IMAGES)
+        patch.setattr(image, "Stream", SimStream)
         patch.setattr(release, "who", lambda: History.now.operator.name)
         yield patch
 

@@ -234,8 +234,7 @@ class Proc:
                     self.emit(Line("it did not end"))
                     return BUSY
         host.fenced.append(self)
-        if not host.full:
-            host.leader = self
+        host.leader = None if host.full else self
         if host.run != self.script.run:
             self.emit(Line("this run has lost the lock of this host"))
             return BUSY
@@ -337,9 +336,15 @@ class SimWords(_Words):
         if how == "first" and host.locked:
             self.answer("locked_by", host.locked)
             return BUSY
+        if host.full and how != "again":
+            self.proc.emit(Line("nothing can be written here: is the disk full?"))
+            return 1
         self.proc.released = False
+        host.run = run
         if not host.full:
-            host.keeper, host.heard, host.holder, host.run = self.proc, self.clock.now, holder, run
+            host.keeper, host.heard, host.holder = self.proc, self.clock.now, holder
+        else:
+            host.keeper, host.heard, host.holder = None, 0.0, ""
         self.sim.held(self.proc, how)
         self.proc.emit(Answer("held", ()))
         self.proc.heard_at = self.clock.now
@@ -443,6 +448,23 @@ class SimWords(_Words):
                 self.say("no space left on device")
                 return 1
             self.host.images.add(self.image())
+        return 0
+
+    def sim_take_image(self) -> Doing:
+        self.need_files()
+        if self.image() not in self.host.images:
+            payload = self.proc.parcel
+            yield self.proc.took(3)
+            if not payload.whole:
+                raise Broken  # the operator closes the channel: what came is not all there is
+            if self.host.full:
+                self.answer("refused", "no space left on device")
+                return 0
+            status = yield from self.docker(0.3, lambda: self.host.images.add(payload.image))
+            if status or self.image() not in self.host.images:
+                self.answer("refused", "the engine does not say why")
+                return 0
+        self.do_tell_built()
         return 0
 
     def sim_migrate(self, colour: str, *_: str) -> Doing:
@@ -641,6 +663,8 @@ class SimWorld(World):
         self.words_begun = 0
         self.on_word: Callable[[], None] = lambda: None
         self.hosts_of_run: dict[tuple[str, str], tuple[str, ...]] = {}
+        self.reached: dict[str, list[str]] = {}
+        self.left_out: set[tuple[str, str]] = set()
         self.gates: set[tuple[str, str]] = set()
         self.acted: set[str] = set()
         self.verbs: dict[str, str] = {}
@@ -708,9 +732,15 @@ class SimWorld(World):
             self.violate(f"{proc.host.name}: {proc.run} migrates a second time")
         self.migrated.add(proc.run)
 
+    def _first(self, run: str) -> SimHost:
+        """Return the host whose lock comes before any other: the env's first, or the first that was not left out."""
+        if (run.partition("/")[0], self.all[0].name) not in self.left_out:
+            return self.all[0]
+        return next(host for host in self.all if host.name == self.reached[run][0])
+
     def _leads(self, proc: Proc) -> bool:
         """Say whether a run has the first host's lock, or lost it to chance, or has given this script up."""
-        first = self.all[0]
+        first = self._first(proc.run)
         if first.locked_by and first.locked_by.run == proc.run:
             return True
         return (proc.run, first.name) in self.lost_locks or proc.channel.abandoned or proc.channel.link.lost
@@ -723,7 +753,11 @@ class SimWorld(World):
             if other is not proc and other.word and other.word not in LOOKS:
                 self.violate(f"{proc.host.name}: {proc.run} does {command} while {other.run} does {other.word}")
         if not self._leads(proc):
-            self.violate(f"{proc.host.name}: {proc.run} does {command} without the lock of {self.all[0].name}")
+            self.violate(
+                f"{proc.host.name}: {proc.run} does {command} without the lock of {self._first(proc.run).name}"
+            )
+        if proc.host.name not in self.reached[proc.run]:
+            self.violate(f"{proc.host.name}: {proc.run} does {command} on a host that it left out")
         if any(each.run != proc.run for each in proc.host.one_offs):
             self.violate(f"{proc.host.name}: {proc.run} does {command} while an earlier run's migration is there")
         self.acted.add(proc.run)

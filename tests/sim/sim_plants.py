@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from sim_baton import running
+from sim_history import HOSTS, History
 from sim_host import Proc, SimWords
 
 from deploy import apply, lock, run
@@ -34,6 +35,9 @@ FAULTS = {
     "a release goes while docker keeps its image": ("lies",),
     "a release that came twice is in its own way": ("cut",),
     "the engine is waited for behind the fence": ("reboot",),
+    "a host that is left out leads": ("closed",),
+    "a left out first host is nobody s loss": ("closed",),
+    "ctrl c at the very end is taken for a failure": ("ctrl-c",),
 }
 """What brings a bug to light that would wait for thousands of other histories."""
 
@@ -299,6 +303,24 @@ def the_first_host_s_lock_is_not_taken(patch: pytest.MonkeyPatch) -> None:
 
 
 @plant
+def a_host_that_is_left_out_leads(patch: pytest.MonkeyPatch) -> None:
+    """The first of the hosts that somebody asked for migrates, and may be the one that cannot be reached."""
+    patch.setattr(Fleet, "leader", property(lambda _: HOSTS[History.now.operator.act.hosts[0]]))
+
+
+@plant
+def a_left_out_first_host_is_nobody_s_loss(patch: pytest.MonkeyPatch) -> None:
+    """No other lock comes first in its stead: a run may begin before it has them all."""
+    real = lock.Lock.take_first
+
+    def take_first(self: Any, machine: Any, *, beside: bool) -> None:
+        if machine.host in HOSTS[:1]:
+            real(self, machine, beside=beside)
+
+    patch.setattr(lock.Lock, "take_first", take_first)
+
+
+@plant
 def a_migration_is_sent_again(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(apply, "Phase", SimpleNamespace(MIGRATE=None))
 
@@ -394,6 +416,12 @@ def a_release_that_came_twice_is_in_its_own_way(patch: pytest.MonkeyPatch) -> No
         return (yield from real(words))
 
     patch.setattr(SimWords, "sim_receive", receive)
+
+
+@plant
+def ctrl_c_at_the_very_end_is_taken_for_a_failure(patch: pytest.MonkeyPatch) -> None:
+    """As it was."""
+    patch.setattr(lock, "contextlib", SimpleNamespace(suppress=lambda *_: contextlib.nullcontext()))
 
 
 @plant

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sim_baton import running
 from sim_host import Proc
 
-from deploy.errors import LinkLost, Overdue, Unreachable
+from deploy.errors import LinkLost, Overdue, StepFailed, Unreachable
 from deploy.recipe.shell import Answer, End, Finished, Line
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from sim_baton import Life, Task
     from sim_host import SimHost, SimWorld
+    from typing_extensions import Self
 
     from deploy.recipe.model import Host
     from deploy.recipe.shell import Script, Signal
@@ -157,6 +158,45 @@ class Channel:
             self.link.send(self.hang_up)
 
 
+class SimPayload:
+    """What a host sends: whole if, at its end, the link still stands and the host still runs."""
+
+    def __init__(self, link: Link, image: str) -> None:
+        self.image = image
+        self._link = link
+        self._epoch = link.host.epoch
+
+    @property
+    def whole(self) -> bool:
+        link = self._link
+        return not (link.lost or link.dead or link.host.down) and link.host.epoch == self._epoch
+
+    def read(self, _size: int, /) -> bytes:
+        raise AssertionError("no byte travels in here")
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class SimStream:
+    """One read, and nobody shares it: sharing is a matter of real threads (tests/unit/test_image.py)."""
+
+    begins = False
+    size = 0
+
+    def __init__(self, fetch: Callable[[], SimPayload], _stop: Callable[[], bool]) -> None:
+        self.fetch = fetch
+
+    def reader(self) -> SimStream:
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is held."""
+
+
 class SimHold:
     def __init__(self, channel: Channel, answer: Answer) -> None:
         self._channel = channel
@@ -186,6 +226,7 @@ class SimHold:
                 channel.take()
                 if not channel.over:
                     channel.wait()
+                    clock.heed_ctrl_c()
         if channel in self._link.channels:
             channel.close()
 
@@ -221,7 +262,7 @@ class SimMachine:
             channel.look()
 
     def run(self, script: Script, *, parcel: Any = None, stop: Callable[[], bool] = lambda: False) -> Iterator[Signal]:
-        channel = self._start(script, parcel)
+        channel = self._start(script, parcel.fetch() if isinstance(parcel, SimStream) else parcel)
         clock = running()
         until = clock.now + script.deadline
         clock.at(script.deadline + 0.001, channel.look)
@@ -239,15 +280,36 @@ class SimMachine:
         finally:
             channel.close()
 
+    def interact(self, *_: object) -> Any:
+        raise AssertionError("nobody sits at a terminal here")
+
+    def fetch(self, script: Script, *, stop: Callable[[], bool] = lambda: False) -> SimPayload:
+        clock = running()
+        clock.alive()
+        assert script.sends
+        assert not stop()
+        until = clock.now + script.deadline
+        while self.link.lost and not self.link.dead and clock.now < until:
+            clock.sleep(LOOK)
+        if self.link.dead or self.link.lost or self._box.down:
+            raise LinkLost("the link broke", sent=False)
+        variables = dict(script.variables)
+        image = f"{variables['PROJECT']}:{variables['RELEASE']}"
+        if image not in self._box.images:
+            self._world.violate(f"{self._box.name}: {image} is to be sent, and is not there")
+        return SimPayload(self.link, image)
+
     def hold(self, script: Script) -> SimHold:
         channel = self._start(script, None, wants_answer=True)
         clock = running()
         until = clock.now + script.deadline
         clock.at(script.deadline + 0.001, channel.look)
         answers: list[Answer] = []
+        said: list[Signal] = []
         try:
             while clock.now <= until and not (answers or channel.over or channel.link.dead):
-                answers = [signal for signal in channel.take() if isinstance(signal, Answer)]
+                said += channel.take()
+                answers = [signal for signal in said if isinstance(signal, Answer)]
                 if not (answers or channel.over):
                     channel.wait()
         finally:
@@ -255,6 +317,8 @@ class SimMachine:
                 channel.close()
         if answers:
             return SimHold(channel, answers[0])
+        if any(isinstance(signal, End) for signal in said):
+            raise StepFailed("; ".join(signal.text for signal in said if isinstance(signal, Line)))
         if channel.over or channel.link.dead:
             raise LinkLost("it ended before it answered")
         raise Overdue(f"it had not come to an end after {script.deadline:.0f} s")

@@ -44,15 +44,46 @@ def test_the_sample_holds_every_key_with_its_default(folder: Path) -> None:
     assert set(sample["health"]) == set(config.HealthKeys.__struct_fields__)
     text = (ROOT / "invoke.yaml").read_text()
     stack = text[text.index("# stack:") : text.index("# settings:")]
-    assert set(re.findall(r"^  #   (\w+):", stack, re.MULTILINE)) == set(config.StackKeys.__struct_fields__)
+    assert set(re.findall(r"^    # (\w+):", stack, re.MULTILINE)) == set(config.StackKeys.__struct_fields__)
     defaults = config.EnvKeys()
-    for key in ("root", "network", "volumes", "service", "proxy", "nginx", "settle", "drain", "keep", "build_timeout"):
+    for key in (
+        "root",
+        "network",
+        "volumes",
+        "service",
+        "proxy",
+        "nginx",
+        "settle",
+        "drain",
+        "keep",
+        "build",
+        "build_timeout",
+    ):
         assert sample[key] == getattr(defaults, key), key
 
 
 def test_an_env_wins_over_what_stands_above_it(folder: Path) -> None:
     setup = config.load(data(settle=30, envs={"prod": {"hosts": ["a"], "settle": 0}}), folder)
     assert setup.app.settle == 0
+
+
+def test_an_env_file_that_is_named_above_all_envs_is_as_secret_as_one_of_an_env(folder: Path) -> None:
+    (folder / "all.env").write_text("A=1\n")
+    setup = config.load(data(dotenv="all.env"), folder)
+    assert setup.env == {"A": "1"}
+    assert setup.dotenv_paths == {folder / "all.env"}
+
+
+def test_paths_of_ssh_start_where_invoke_yaml_lies_or_at_home(folder: Path) -> None:
+    setup = config.load(data(ssh={"known_hosts": "ops/known_hosts", "config": "~/ssh_config"}), folder)
+    assert setup.ssh.known_hosts == str(folder / "ops" / "known_hosts")
+    assert setup.ssh.config == str(Path.home() / "ssh_config")
+    assert not setup.ssh.identity
+
+
+def test_a_home_that_nobody_has_is_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"deploy\.ssh\.identity: '~nobody-here/key': could not determine home"):
+        config.load(data(ssh={"identity": "~nobody-here/key"}), folder)
 
 
 def test_two_colour_files_may_differ(folder: Path) -> None:

@@ -65,6 +65,45 @@ def test_an_event_is_one_line_that_says_where_and_what() -> None:
     ]
 
 
+def test_a_step_that_found_something_says_so() -> None:
+    watched = Event("done", "web1", "settle", "watch green", "30 looks, 1 of them without an answer", 30.1)
+    assert plain(watched) == ["web1 [settle] watch green: done in 30.1 s: 30 looks, 1 of them without an answer"]
+
+
+def ended(*events: Event) -> list[str]:
+    """What a console prints when a run of these events is over."""
+    out = io.StringIO()
+    shown = console(out)
+    for event in events:
+        shown.emit(event)
+    before = len(out.getvalue())
+    shown.unwatch()
+    return out.getvalue()[before:].splitlines()
+
+
+def test_a_run_that_came_to_its_end_says_how_long_each_phase_took_on_each_host() -> None:
+    steps = (DONE, Event("done", "web1", "start", "start green", seconds=1), Event("done", "web2", "flip", seconds=2))
+    assert ended(*steps, Event("ended", text="r2 is live")) == [
+        "seconds  start  flip",
+        "web1     2.3    -",
+        "web2     -      2.0",
+    ]
+
+
+def test_of_many_hosts_the_fastest_and_the_slowest_are_told() -> None:
+    steps = [Event("done", f"web{n}", "start", seconds=n) for n in range(1, 31)]
+    assert ended(*steps, Event("ended", text="r2 is live")) == [
+        "seconds  start",
+        "fastest  1.0 web1",
+        "slowest  30.0 web30",
+    ]
+
+
+def test_a_run_that_failed_or_had_nothing_to_do_says_no_durations() -> None:
+    assert ended(DONE, FAILED) == []
+    assert ended(Event("ended", text="nothing to do")) == []
+
+
 def test_each_line_begins_with_the_seconds_since_the_run_began() -> None:
     out = io.StringIO()
     console(out).emit(STEP)

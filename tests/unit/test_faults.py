@@ -11,10 +11,12 @@ import pytest
 from testbed.faults import cases, inventory
 from testbed.faults.inventory import Container, Inventory
 from testbed.faults.matrix import Matrix, Result
+from testbed.faults.record import Record
 from testbed.faults.relay import Relay
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 # --- the relay -------------------------------------------------------------------------------------------------
@@ -199,3 +201,30 @@ def test_a_matrix_says_what_there_was_no_time_for() -> None:
     text = str(Matrix([GOOD], skipped))
     assert "no time for: g: later, events 3-4 9" in text
     assert "no time for: h, at all" in text
+
+
+def test_what_stands_in_the_file_is_not_played_again_unless_it_failed(tmp_path: Path) -> None:
+    file = tmp_path / "results.jsonl"
+    first = Record(file)
+    first.add(replace(GOOD, product=first.product))
+    first.add(replace(GOOD, product=first.product, moment="n", lost=1))
+    again = Record(file)
+    assert again.results == first.results
+    assert again.has("g", "m")
+    assert not again.has("g", "n")
+    assert not again.has("g", "o")
+
+
+def test_what_was_played_on_another_product_does_not_count(tmp_path: Path) -> None:
+    file = tmp_path / "results.jsonl"
+    Record(file).add(replace(GOOD, product="another"))
+    again = Record(file)
+    assert (again.results, again.old) == ([], 1)
+    assert not again.has("g", "m")
+
+
+def test_a_case_that_was_played_twice_counts_once_and_its_failure_stays() -> None:
+    text = str(Matrix([replace(GOOD, of=4, lost=1), replace(GOOD, of=4)]))
+    row = next(line.split() for line in text.splitlines() if line.startswith("g "))
+    assert row[:7] == ["g", "1", "4", "200", "1", "6", "1"]
+    assert "FAILED" in text

@@ -94,7 +94,7 @@ def test_stale_files_go_before_new_ones_come() -> None:
 @pytest.mark.parametrize(("conf", "sent"), [("c1", False), ("c0", True), ("", True)])
 def test_a_conf_in_use_is_not_sent_over_itself(conf: str, sent: bool) -> None:
     (receive,) = files.send(RELEASE, {}, Facts(source_same=True, conf=conf))
-    assert receive.parcel
+    assert isinstance(receive.parcel, Parcel)
     assert receive.parcel.conf is sent
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from deploy import fleet
-from deploy.errors import Failed, HostFailures, Interrupted, NeedsHuman, Unreachable
+from deploy.errors import Failed, HostFailures, Interrupted, NeedsHuman, Unfit, Unreachable
 from deploy.recipe.model import Host
 
 HOSTS = tuple(Host(f"web{n}") for n in range(1, 5))
@@ -27,8 +27,14 @@ class Fake:
     def run(self, *_: Any, **__: Any) -> Any:
         raise AssertionError("nobody runs anything here")
 
+    def fetch(self, *_: Any, **__: Any) -> Any:
+        raise AssertionError("nobody fetches anything here")
+
     def hold(self, *_: Any) -> Any:
         raise AssertionError("nobody holds anything here")
+
+    def interact(self, *_: Any) -> Any:
+        raise AssertionError("nobody sits at a terminal here")
 
     def reconnect(self) -> None:
         raise AssertionError("nobody loses a link here")
@@ -92,13 +98,25 @@ def test_the_env_s_first_host_is_opened_beside_the_others_once_and_closed_with_t
 
 
 def test_a_first_host_that_cannot_be_reached_stops_a_run_on_others_unless_it_is_left_out() -> None:
-    with pytest.raises(Unreachable, match="lock of the env's first host") as caught:
+    with pytest.raises(Unreachable, match=r"web1: no route to host\n.* lock of the env's first host") as caught:
         fleet.connect(HOSTS[1:], opener(HOSTS[0]), HOSTS[0]).first()
     assert "--skip-unreachable" in caught.value.mend
     told: list[HostFailures] = []
     some = fleet.connect(HOSTS[1:], opener(HOSTS[0]), HOSTS[0], told.append)
     assert some.first() is some.machines[0]
     assert [list(each.failures) for each in told] == [["web1"]]
+
+
+def test_a_first_host_that_is_not_fit_is_named_and_never_left_out() -> None:
+    def open_one(host: Host) -> Any:
+        if host == HOSTS[0]:
+            raise Unfit("no sudo", mend="visudo")
+        return Fake(host)
+
+    with pytest.raises(Unfit, match="web1: no sudo\nvisudo"):
+        fleet.connect(HOSTS[1:], open_one, HOSTS[0], lambda _: None).first()
+    with pytest.raises(HostFailures, match="web1: no sudo"):
+        fleet.connect(HOSTS, open_one, HOSTS[0], lambda _: None)
 
 
 def test_all_hosts_work_at_once() -> None:

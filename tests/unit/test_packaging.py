@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -47,6 +48,13 @@ def test_the_console_script_offers_the_same_tasks_as_inv() -> None:
 def test_the_example_carries_the_templates_files_as_they_lie() -> None:
     for name in ("Dockerfile", "docker-entrypoint.sh", ".dockerignore"):
         assert (ROOT / "examples" / "django" / name).read_bytes() == (ROOT / "templates" / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["colour.yml", "setting_prod.yml"])
+def test_a_host_whose_dockerd_was_killed_serves_again_by_itself(name: str) -> None:
+    """A new dockerd stops what outlived the old one, and starts again what has this policy, and no other."""
+    services = yaml.safe_load((ROOT / "templates" / name).read_text())["services"]
+    assert {service["restart"] for service in services.values()} == {"always"}
 
 
 def test_shellcheck_finds_nothing_in_the_templates_entrypoint() -> None:

@@ -1,0 +1,46 @@
+"""The last run as it was told, on the operator's machine: what `inv report` is made from. Nothing else reads it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Journal:
+    """Writes the lines of a run to a file, from the moment at which the run begins to change something.
+
+    A run that is refused, or has nothing to do, leaves the journal of the one before. One that cannot be written is
+    none: no deploy fails for it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines: list[str] = []
+        self._file: TextIO | None = None
+        self._begun = False
+
+    def write(self, line: str, *, begins: bool = False) -> None:
+        """Take a line; `begins` says that hosts change from here on."""
+        self._lines.append(line)
+        if begins and not self._begun:
+            self._begun = True
+            with contextlib.suppress(OSError):
+                self._file = self._open()
+        if self._begun:
+            lines, self._lines = self._lines, []
+            if self._file:
+                with contextlib.suppress(OSError):
+                    self._file.writelines(f"{line}\n" for line in lines)
+                    self._file.flush()
+
+    def _open(self) -> TextIO:
+        """Take the place of the journal before; a run that still writes that one goes on beside."""
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        new = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        file = os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8")
+        new.replace(self._path)
+        return file

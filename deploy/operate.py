@@ -1,0 +1,338 @@
+"""What operators do between deploys, as stories: look closer, run something in what is live."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from deploy import envfile, release
+from deploy.apply import ask, listen
+from deploy.console.events import Event
+from deploy.errors import Failed, GreenroomError, HostFailures, Interrupted, Refused
+from deploy.flow import consent, fit
+from deploy.lock import LEASE
+from deploy.recipe import facts as questions
+from deploy.recipe import logs as log_words
+from deploy.recipe import plan as plans
+from deploy.recipe import shell, upkeep
+from deploy.recipe.logs import LogLine, Wanted
+from deploy.recipe.shell import Script
+from deploy.recipe.steps import Phase
+from deploy.run import Terms, engaged, no_parcels, observe
+from deploy.source import Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from deploy.apply import Machine
+    from deploy.config import Setup
+    from deploy.console import Console
+    from deploy.fleet import Fleet
+    from deploy.flow import Options
+    from deploy.recipe.model import App, Facts, Host, Release
+    from deploy.run import Plans, Run
+
+    Connect = Callable[[], Fleet]
+
+HOUR = 3_600
+DAY = 86_400
+"""Seconds: logs are read for an hour at most, and followed for a day; so long may a command take, too."""
+
+# --- looking ---------------------------------------------------------------------------------------------------
+
+
+def ps(setup: Setup, connect: Connect, console: Console) -> None:
+    """Show every container of the app, on every host."""
+    app = setup.app
+    seen = observe(app, connect(), "")
+    rows = [row for host, facts in seen.items() for row in _containers(app, host, facts)]
+    console.table(("host", "stack", "service", "state", "health", "restarts", "since (UTC)", "image"), rows)
+    for host, facts in seen.items():
+        if facts.trouble:
+            console.say(f"{host}: docker does not answer: {facts.trouble}")
+
+
+def _containers(app: App, host: Host, facts: Facts) -> list[tuple[str, ...]]:
+    live = app.stack(facts.switch) if facts.switch else ""
+    stacks = {app.stack(plans.idle_colour(facts)): "idle", app.settings_stack: "", live: "live"}
+    return [
+        (
+            str(host),
+            f"{c.stack} ({stacks[c.stack]})" if stacks[c.stack] else c.stack,
+            c.service,
+            c.state,
+            c.health or "-",
+            str(c.restarts),
+            c.since[:19].replace("T", " "),
+            c.image,
+        )
+        for c in sorted(facts.containers, key=lambda c: (c.stack == app.settings_stack, c.stack != live, c.service))
+        if c.stack in stacks
+    ]
+
+
+def releases(setup: Setup, connect: Connect, console: Console) -> None:
+    """Show every release that lies on a host: the ways back, and what is live."""
+    app = setup.app
+    seen = observe(app, connect(), "")
+    rows = [
+        (stored.id, str(host), _use(app, facts, stored.id), *_origin(stored.record))
+        for host, facts in seen.items()
+        for stored in facts.releases
+    ]
+    console.table(("release", "host", "is", "replaced", "made by", "of"), sorted(rows, reverse=True))
+
+
+def _use(app: App, facts: Facts, release_id: str) -> str:
+    stored = facts.stored(release_id)
+    if release_id == plans.live_release(app, facts):
+        return "live"
+    if not plans.can_start(facts, release_id):
+        return "incomplete"
+    return "a way back" if stored and stored.served else "never live"
+
+
+def _origin(record: Release | None) -> tuple[str, str, str]:
+    return (record.replaces or "-", record.who, record.origin) if record else ("-", "-", "-")
+
+
+def logs(setup: Setup, connect: Connect, console: Console, wanted: Wanted) -> None:
+    """Show what the containers of all hosts have written, in the order of time.
+
+    Raises:
+        Refused: no host has such a service.
+
+    """
+    told = _told(setup.app, connect(), wanted)
+    found = [(line, host) for host, lines in told.items() for line in lines if isinstance(line, LogLine)]
+    tell = _teller(console, told)
+    for line, host in sorted(found, key=lambda each: each[0].at):
+        if wanted.takes(line):
+            tell(host, line)
+
+
+def _told(app: App, fleet: Fleet, wanted: Wanted) -> dict[Host, list[LogLine | str]]:
+    script = Script((log_words.tell(wanted),), questions.variables(app), deadline=HOUR)
+    told = fleet.each(
+        lambda machine: list(log_words.read(app, listen(machine, script, lambda: fleet.stop(patient=True))))
+    )
+    if not any(told.values()):
+        raise Refused(f"no container of {' or '.join(wanted.services) or app.project} is there", mend="see: inv ps")
+    return told
+
+
+def follow(setup: Setup, connect: Connect, console: Console, wanted: Wanted) -> None:
+    """Show what the containers of all hosts write, as they write it, until the operator has seen enough.
+
+    Containers that begin meanwhile are followed, too: a flip, a restart. A host whose link is lost is told of, and the
+    others are followed on.
+
+    Raises:
+        Refused: no host has such a service: its first line would be waited for in vain.
+        HostFailures: hosts whose link was lost.
+
+    """
+    fleet = connect()
+    _told(setup.app, fleet, replace(wanted, lines="0"))
+    tell = _teller(console, [machine.host for machine in fleet.machines])
+
+    def over() -> bool:
+        return console.unheard or fleet.stop(patient=False)
+
+    try:
+        fleet.each(lambda machine: _follow(setup.app, machine, wanted, tell, over))
+    except Interrupted:
+        return
+
+
+def _follow(
+    app: App, machine: Machine, wanted: Wanted, tell: Callable[[Host, LogLine], None], over: Callable[[], bool]
+) -> None:
+    script = Script((log_words.follow(wanted, LEASE),), questions.variables(app), deadline=DAY, heard=True)
+    try:
+        for line in log_words.read(app, listen(machine, script, over)):
+            if isinstance(line, LogLine) and wanted.takes(line):
+                tell(machine.host, line)
+    except GreenroomError as error:
+        tell(machine.host, LogLine("", "-", f"not followed any more: {error}"))
+        raise
+
+
+def _teller(console: Console, hosts: Iterable[Host]) -> Callable[[Host, LogLine], None]:
+    width = max(len(str(host)) for host in hosts)
+    return lambda host, line: console.log(str(host).ljust(width), line.service, line.text, line.at)
+
+
+# --- running something -----------------------------------------------------------------------------------------
+
+
+def execute(setup: Setup, connect: Connect, console: Console, service: str, words: Sequence[str]) -> int:
+    """Run a command in what is live, show what it says as it says it, and return its exit code: of several the largest.
+
+    Raises:
+        HostFailures: hosts on which it could not be run, or whose link was lost: then it is ended there.
+
+    """
+    fleet = connect()
+    codes = fleet.each(lambda machine: _run_inside(setup.app, machine, fleet, console, service, words))
+    for host, code in codes.items():
+        if code and len(codes) > 1:
+            console.say(f"{host}: exit code {code}")
+    return max(codes.values())
+
+
+def _run_inside(app: App, machine: Machine, fleet: Fleet, console: Console, service: str, words: Sequence[str]) -> int:
+    command = shell.command("run_inside", LEASE, service, *words)
+    script = Script((command,), questions.variables(app), deadline=DAY, heard=True)
+    code = None
+    host = str(machine.host) if len(fleet.machines) > 1 else ""
+    for each in listen(machine, script, lambda: fleet.stop(patient=False)):
+        match each:
+            case shell.Answer("exited", (status,)):
+                code = int(status)
+            case shell.Line(text):
+                console.log(host, "", text)
+    if code is None:
+        raise Interrupted("broken off; the command was ended")
+    return code
+
+
+def open_shell(setup: Setup, connect: Connect, console: Console, service: str, words: Sequence[str]) -> int:
+    """Give the operator's terminal to a command in what is live on one host, a shell if none is named; its exit code.
+
+    What passes through is the operator's own: nothing in it is hidden.
+
+    Raises:
+        Refused: there is no terminal, or more than one host.
+
+    """
+    if len(setup.hosts) > 1:
+        names = ", ".join(map(str, setup.hosts))
+        raise Refused("a shell is opened on one host", mend=f"say which: --hosts=NAME, one of {names}")
+    terminal = console.terminal()
+    if terminal is None:
+        raise Refused("a shell needs a terminal", mend="to run one command: inv exec -- COMMAND")
+    (machine,) = connect().machines
+    (answer,) = ask(machine, questions.variables(setup.app), shell.command("inside", service))
+    return terminal.join(machine.interact(shell.in_terminal(answer.values[0], words), terminal.kind, terminal.size()))
+
+
+# --- tidying up ------------------------------------------------------------------------------------------------
+
+
+def prune(setup: Setup, connect: Connect, console: Console, keep: int = 0) -> None:
+    """Forget what no host needs: releases beyond the last `keep` (0: as configured), and their images.
+
+    Raises:
+        HostFailures: on some host nothing tells what is needed.
+        Failed: it did not work everywhere.
+
+    """
+    app = replace(setup.app, keep=keep or setup.app.keep)
+    fleet = connect()
+    with engaged(app, fleet, console, "prune") as run:
+        before = run.observe()
+        planned = {host: upkeep.plan_prune(app, facts, release.who()) for host, facts in before.items()}
+        consent(planned, console, yes=True)
+        if not any(each.steps for each in planned.values()):
+            console.emit(Event("ended", text=f"nothing to do: the last {app.keep} are kept"))
+            return
+        _finish(run, planned)
+        after = run.observe()
+        for host, facts in after.items():
+            mib = max(0, facts.disk_free - before[host].disk_free) >> 20
+            console.emit(
+                Event("note", host=str(host), text=f"forgotten: {planned[host].note}; {mib} MiB are free again")
+            )
+        console.emit(Event("ended", text="pruned"))
+
+
+def _finish(run: Run, planned: Plans) -> None:
+    """Do what needs no undo, because it may be done again."""
+    try:
+        run.phase(Phase.FINISH, planned, no_parcels)
+    except HostFailures as failures:
+        raise Failed(f"{failures}\nOther hosts may have it.", mend="say it again") from None
+
+
+# --- the env ---------------------------------------------------------------------------------------------------
+
+
+def diff_env(setup: Setup, connect: Connect, console: Console) -> None:
+    """Say by name in what the env file that lies here differs from that of the live release; never a value.
+
+    Raises:
+        Refused: nobody is live, or the live release lies not there.
+
+    """
+    app = setup.app
+    fleet = connect()
+    live = _lives(app, observe(app, fleet, ""))
+    theirs = fleet.each(lambda m: _own_files(app, m, live[m.host], ".env"))
+    rows = []
+    for host, found in theirs.items():
+        there = envfile.parse(found[".env"], f"{host}: .env of {live[host]}").values
+        rows += [(str(host), name, what) for name, what in envfile.differences(there, setup.env).items()]
+    if rows:
+        console.table(("host", "name", "would be"), rows)
+    else:
+        console.say(f"no difference: {', '.join(f'{host} has it with {live[host]}' for host in theirs)}")
+
+
+def push_env(setup: Setup, connect: Connect, console: Console, options: Options) -> None:
+    """Bring every host to its live release with the env file that lies here: a deploy without source and build.
+
+    Raises:
+        Refused: there is not one live release on all hosts to begin from.
+
+    """
+    app = setup.app
+    fleet = connect()
+    with engaged(app, fleet, console, "env.push", Terms(options.wait)) as run:
+        seen = run.observe()
+        fit(app, seen)
+        made, differs = _with_env(setup, fleet, seen, run.id)
+        if not (differs or options.force):
+            console.emit(
+                Event("ended", text="nothing to do: the live release has this env (--force pushes all the same)")
+            )
+            return
+        planned = {host: upkeep.plan_push(app, host, facts, made.release, fleet.leader) for host, facts in seen.items()}
+        consent(planned, console, yes=options.yes)
+        run.carry_out(
+            "env.push", planned, made.release, lambda parcel: release.pack(NO_SOURCE, made, parcel), options.batching
+        )
+        console.emit(Event("ended", text=f"{made.release.id} is live on {', '.join(map(str, seen))}"))
+
+
+NO_SOURCE = Tree({}, "")
+
+
+def _with_env(setup: Setup, fleet: Fleet, seen: Mapping[Host, Facts], run: str) -> tuple[release.Made, bool]:
+    """Return the one live release with our env, and whether that differs from what it has."""
+    app = setup.app
+    live = set(_lives(app, seen).values())
+    confs = {facts.conf for facts in seen.values()}
+    first = seen[fleet.leader].stored(max(live))
+    if len(live) > 1 or len(confs) > 1 or not first or not first.record:
+        raise Refused(
+            f"the hosts differ: {', '.join(sorted(live))} are live", mend="a deploy brings the env, too: inv deploy"
+        )
+    found = _own_files(app, fleet.machines[0], first.id, run=run)
+    differs = found[".env"].removesuffix(b"\n") != setup.dotenv.removesuffix(b"\n")
+    return release.with_env(setup, first.record, max(confs), found), differs
+
+
+def _lives(app: App, seen: Mapping[Host, Facts]) -> dict[Host, str]:
+    live = {host: plans.live_release(app, facts) for host, facts in seen.items()}
+    for host, ident in live.items():
+        if not ident or not plans.can_start(seen[host], ident):
+            raise Refused(
+                f"{host}: no release is live there that it knows", mend="a deploy brings the env, too: inv deploy"
+            )
+    return live
+
+
+def _own_files(app: App, machine: Machine, ident: str, *names: str, run: str = "") -> dict[str, bytes]:
+    variables = questions.variables(app, release_id=ident)
+    return questions.read_files(ask(machine, variables, questions.own_files(*names), run=run))

@@ -1,0 +1,349 @@
+"""What operators do between deploys, against a world of hosts."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from world import Died
+
+from deploy import operate
+from deploy.errors import Failed, HostFailures, Locked, Refused
+from deploy.flow import Options
+from deploy.recipe.logs import Wanted
+
+
+def stamped(second: int, text: str) -> str:
+    """Return a line as `docker logs -t` prints it."""
+    return f"2026-11-22T10:00:{second:02}.123456789Z {text}"
+
+
+# --- looking ---------------------------------------------------------------------------------------------------
+
+
+def test_ps_shows_each_container_of_each_host_and_which_colour_is_live(operator_of: Any) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    operator.does(operate.ps)
+    rows = [re.split(r"  +", row) for row in operator.text.splitlines()]
+    assert [row[:5] for row in rows if row[2] == "web"] == [
+        ["web1", "app-blue (live)", "web", "running", "healthy"],
+        ["web2", "app-blue (live)", "web", "running", "healthy"],
+    ]
+    assert [row[0] for row in rows if row[2] == "postgres"] == ["web1"]
+    assert len(rows) == 1 + 6 + 4
+
+
+def test_ps_shows_no_container_of_a_project_that_only_begins_alike(operator_of: Any) -> None:
+    operator = operator_of()
+    operator.deploy()
+    box = next(iter(operator.world.boxes.values()))
+    box.containers[0].stack = "app-shop-blue"
+    operator.world.excused.add(box.name)
+    operator.does(operate.ps)
+    assert "app-shop" not in operator.text
+
+
+def test_releases_tells_the_live_one_from_the_ways_back(operator_of: Any) -> None:
+    operator = operator_of()
+    operator.deploy()
+    (first,) = operator.live()
+    operator.write("2")
+    operator.deploy()
+    (second,) = operator.live()
+    operator.does(operate.releases)
+    rows = [re.split(r"  +", row)[:4] for row in operator.text.splitlines()[1:]]
+    assert rows == [[second, "web1", "live", first], [first, "web1", "a way back", "-"]]
+
+
+def test_logs_of_all_hosts_come_in_the_order_of_time_with_names_and_without_secrets(operator_of: Any) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    one, two = operator.world.boxes.values()
+    one.logs = {"web": [stamped(1, "a"), stamped(4, "the key is s3cret-marker")], "redis": [stamped(3, "c")]}
+    two.logs = {"web": [stamped(2, "b\tand more"), "what docker says itself", stamped(5, "e")]}
+    operator.does(operate.logs, Wanted())
+    assert operator.text.splitlines() == [
+        "web1 blue/web | a",
+        "web2 blue/web | b\tand more",
+        "web2 blue/web | what docker says itself",
+        "web1 redis | c",
+        "web1 blue/web | the key is [redacted]",
+        "web2 blue/web | e",
+    ]
+
+
+def test_grep_and_json(operator_of: Any) -> None:
+    operator = operator_of()
+    operator.deploy()
+    next(iter(operator.world.boxes.values())).logs = {"web": [stamped(1, "ValueError: x"), stamped(2, "fine")]}
+    operator.does(operate.logs, Wanted(grep=re.compile("^[A-Z].*Error")), as_json=True)
+    (said,) = [json.loads(line) for line in operator.text.splitlines()]
+    assert said == {
+        "at": "2026-11-22T10:00:01.123456789Z",
+        "host": "web1",
+        "service": "blue/web",
+        "text": "ValueError: x",
+    }
+
+
+@pytest.mark.parametrize("story", [operate.logs, operate.follow])
+def test_logs_of_a_service_that_nobody_has_are_refused(operator_of: Any, story: Any) -> None:
+    operator = operator_of()
+    operator.deploy()
+    with pytest.raises(Refused, match="no container of wbe"):
+        operator.does(story, Wanted(("wbe",)))
+
+
+def test_following_goes_on_where_one_host_is_lost_and_names_it(operator_of: Any) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    _, two = operator.world.boxes.values()
+    two.logs = {"web": [stamped(1, "b")]}
+    with pytest.raises(HostFailures, match=r"^web1: "):
+        operator.does(operate.follow, Wanted(("web",)))
+    lines = operator.text.splitlines()
+    assert sorted(lines) == ["web1 - | not followed any more: failed (exit status 1)", "web2 blue/web | b"]
+
+
+# --- running something -----------------------------------------------------------------------------------------
+
+
+def test_a_command_s_output_and_exit_code_are_passed_on(operator_of: Any) -> None:
+    operator = operator_of()
+    operator.deploy()
+    before = operator.world.writes()
+    box = next(iter(operator.world.boxes.values()))
+    box.commands = {("manage", "check --deploy"): (7, "s3cret-marker is weak")}
+    assert operator.does(operate.execute, "web", ("manage", "check --deploy")) == 7
+    assert operator.text == "[redacted] is weak\n"
+    assert operator.world.writes() == before
+
+
+def test_on_several_hosts_each_line_has_a_name_and_the_largest_exit_code_counts(operator_of: Any) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    one, two = operator.world.boxes.values()
+    one.commands, two.commands = {("id",): (0, "fine")}, {("id",): (3, "not here")}
+    assert operator.does(operate.execute, "web", ("id",)) == 3
+    assert sorted(operator.text.splitlines()) == [
+        "web1 | fine",
+        "web2 | not here",
+        "web2: exit code 3",
+    ]
+
+
+def test_where_nothing_is_live_nothing_is_run(operator_of: Any) -> None:
+    operator = operator_of()
+    with pytest.raises(HostFailures, match="no container of web runs here; live is none"):
+        operator.does(operate.execute, "web", ("id",))
+
+
+def test_a_shell_wants_one_host_and_a_terminal(operator_of: Any) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    with pytest.raises(Refused, match="one host"):
+        operator.does(operate.open_shell, "web", ())
+    with pytest.raises(Refused, match="needs a terminal"):
+        operator.does(operate.open_shell, "web", (), hosts="web2")
+
+
+# --- tidying up ------------------------------------------------------------------------------------------------
+
+
+def deployed(operator: Any, *versions: str) -> list[str]:
+    """Deploy one version after the other; their releases."""
+    found = []
+    for version in versions:
+        operator.write(version)
+        operator.deploy()
+        found.append(operator.live()[0])
+    return found
+
+
+def test_prune_keeps_what_is_live_and_the_way_back(operator_of: Any) -> None:
+    operator = operator_of(2)
+    ids = deployed(operator, "1", "2", "3", "4")
+    operator.does(operate.prune, 1)
+    for box in operator.world.boxes.values():
+        assert sorted(box.releases) == ids[-2:]
+        assert box.images == {f"app:{ident}" for ident in ids[-2:]}
+        assert json.loads(box.history[-1])["what"] == "prune"
+    operator.rollback()
+    assert set(operator.live()) == {ids[-2]}
+
+
+def test_prune_leaves_alone_what_a_container_runs(operator_of: Any) -> None:
+    """A run that died after the flip leaves the other colour running, with connections that still end."""
+    operator = operator_of()
+    first, *_ = deployed(operator, "1", "2", "3")
+    (box,) = operator.world.boxes.values()
+    box.containers.append(replace(box.of(f"app-{box.switch}")[0], stack="app-green", image=f"app:{first}"))
+    if box.switch == "green":
+        box.containers[-1].stack = "app-blue"
+    operator.does(operate.prune, 1)
+    assert first in box.releases
+
+
+def test_with_nothing_to_prune_nothing_is_written(operator_of: Any) -> None:
+    operator = operator_of()
+    deployed(operator, "1", "2")
+    before = operator.world.writes()
+    operator.does(operate.prune)
+    assert "nothing to do" in operator.text
+    assert operator.world.writes() == before
+
+
+def test_prune_is_refused_where_nothing_tells_what_is_needed(operator_of: Any) -> None:
+    operator = operator_of()
+    with pytest.raises(HostFailures, match="deploy first") as refused:
+        operator.does(operate.prune)
+    assert refused.value.exit_code == 2
+
+
+@pytest.mark.parametrize("story", [operate.prune, functools.partial(operate.push_env, options=Options())])
+def test_who_writes_waits_for_nobody_and_is_told_who_is_at_work(operator_of: Any, story: Any) -> None:
+    operator = operator_of()
+    deployed(operator, "1", "2")
+    before = operator.world.writes()
+    with operator.at_work(), pytest.raises(Locked, match="deploy r9"):
+        operator.does(story)
+    assert operator.world.writes() == before
+
+
+# --- the env ---------------------------------------------------------------------------------------------------
+
+
+def env(operator: Any, text: str) -> None:
+    (operator.folder / ".env.prod").write_text(text)
+
+
+def test_env_diff_tells_names_and_never_a_value(operator_of: Any) -> None:
+    operator = operator_of()
+    env(operator, "DJANGO_SECRET_KEY=s3cret-marker\nGONE=old-value\nSAME=same-value\n")
+    operator.deploy()
+    before = operator.world.writes()
+    env(operator, "SAME='same-value'\nDJANGO_SECRET_KEY=an0ther-marker\nNEW=new-value\n")
+    operator.does(operate.diff_env)
+    assert [line.split() for line in operator.text.splitlines()[1:]] == [
+        ["web1", "DJANGO_SECRET_KEY", "changed"],
+        ["web1", "GONE", "removed"],
+        ["web1", "NEW", "added"],
+    ]
+    for value in ("marker", "-value"):
+        assert value not in operator.text
+    assert operator.world.writes() == before
+
+
+def test_env_diff_of_the_same_env(operator_of: Any) -> None:
+    operator = operator_of()
+    operator.deploy()
+    operator.does(operate.diff_env)
+    assert operator.text == f"no difference: web1 has it with {operator.live()[0]}\n"
+
+
+def test_env_push_brings_the_env_and_nothing_else_blue_green(operator_of: Any) -> None:
+    operator = operator_of(3)
+    operator.deploy()
+    (first,) = set(operator.live())
+    operator.write("not to be deployed")
+    env(operator, "DJANGO_SECRET_KEY=an0ther-marker\n")
+    before = len(operator.world.words())
+    operator.does(operate.push_env, Options())
+    operator.assert_whole()
+    (second,) = set(operator.live())
+    assert second != first
+    words = operator.world.words()[before:]
+    assert not {"build", "migrate", "remove_stale"} & set(words)
+    assert words.count("tag") == words.count("gate") == words.count("drain") == 3
+    for box in operator.world.boxes.values():
+        old, new = box.files[first], box.files[second]
+        assert new[".env"] == b"DJANGO_SECRET_KEY=an0ther-marker\n"
+        assert new["colour.yml"] == old["colour.yml"]
+        assert box.releases[second]["replaces"] == first
+        assert box.releases[second]["manifest"] == box.releases[first]["manifest"]
+        assert json.loads(box.history[-1])["what"] == "env.push"
+    operator.rollback()
+    assert set(operator.live()) == {first}
+
+
+def test_a_deploy_of_the_same_source_has_nothing_to_do_after_an_env_push(operator_of: Any) -> None:
+    operator = operator_of()
+    operator.deploy()
+    env(operator, "DJANGO_SECRET_KEY=an0ther-marker\n")
+    operator.does(operate.push_env, Options())
+    live = operator.live()
+    operator.deploy()
+    assert operator.live() == live
+
+
+def test_env_push_of_the_same_env_does_nothing_unless_forced(operator_of: Any) -> None:
+    operator = operator_of()
+    operator.deploy()
+    before = operator.live()
+    operator.does(operate.push_env, Options())
+    assert "nothing to do" in operator.text
+    assert operator.live() == before
+    operator.does(operate.push_env, Options(force=True))
+    assert operator.live() != before
+
+
+def test_an_env_that_would_recreate_a_service_asks_first(operator_of: Any) -> None:
+    operator = operator_of()
+    env(operator, "REDIS_PASSWORD=before-1234\n")
+    operator.deploy()
+    before = operator.live()
+    env(operator, "REDIS_PASSWORD=after-12345\n")
+    with pytest.raises(Refused, match="redis of app-setting-prod will be recreated"):
+        operator.does(operate.push_env, Options())
+    assert operator.live() == before
+    operator.does(operate.push_env, Options(yes=True))
+    assert operator.live() != before
+
+
+def test_an_env_that_makes_the_app_sick_is_undone(operator_of: Any) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    before = operator.live()
+    env(operator, "DJANGO_SECRET_KEY=an0ther-marker\n")
+    list(operator.world.boxes.values())[1].refuse["gate"] = 1
+    with pytest.raises(Failed, match="Undone on every host"):
+        operator.does(operate.push_env, Options())
+    assert operator.live() == before
+    operator.assert_whole()
+
+
+def test_env_push_wants_one_release_to_begin_from(operator_of: Any) -> None:
+    operator = operator_of(2)
+    with pytest.raises(Refused, match="no release is live"):
+        operator.does(operate.push_env, Options())
+    operator.deploy()
+    operator.write("2")
+    operator.deploy(hosts="web1")
+    with pytest.raises(Refused, match="the hosts differ"):
+        operator.does(operate.push_env, Options())
+
+
+@pytest.mark.parametrize("hosts", [1, 3])
+def test_an_operator_may_die_anywhere_in_an_env_push(operator_of: Any, hosts: int) -> None:
+    for deaths in itertools.count(1):
+        operator = operator_of(hosts)
+        operator.deploy()
+        env(operator, "DJANGO_SECRET_KEY=an0ther-marker\n")
+        operator.world.die_after = len(operator.world.writes()) + deaths
+        try:
+            operator.does(operate.push_env, Options())
+        except Died:
+            operator.world.revive()
+            operator.deploy()
+            operator.assert_whole()
+            for box in operator.world.boxes.values():
+                assert box.files[operator.live()[0]][".env"] == b"DJANGO_SECRET_KEY=an0ther-marker\n"
+        else:
+            assert deaths > 10 * hosts
+            return

@@ -1,0 +1,221 @@
+"""Logs, commands in the live release: what docker is asked, and that nothing is left when nobody listens any more."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from rig import NGINX_PS, eventually
+
+from deploy.recipe import facts as questions
+from deploy.recipe import shell
+from deploy.recipe.shell import Answer, Line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rig import Rig
+
+PS = "ps -aq --filter label=com.docker.compose.oneoff=False"
+FORM = (
+    '{{.Id}}/{{.State.StartedAt}}/{{index .Config.Labels "com.docker.compose.project"}}'
+    '/{{index .Config.Labels "com.docker.compose.service"}}'
+)
+WEB, NGINX, OTHER = "aa1/2026-11-22T10:00:00Z/app-blue/web", "bb2/T/app-setting-prod/nginx", "cc3/T/app-shop-blue/web"
+
+
+def containers(rig: Rig, *entries: str) -> None:
+    ids = [entry.partition("/")[0] for entry in entries]
+    rig.docker(PS, "".join(f"{ident}\n" for ident in ids))
+    rig.docker(f"inspect -f {FORM} {' '.join(ids)}", "".join(f"{entry}\n" for entry in entries))
+
+
+def test_logs_are_told_container_by_container_and_of_nobody_else(rig: Rig) -> None:
+    containers(rig, WEB, NGINX, OTHER)
+    rig.docker("logs -t --tail 5 aa1", "2026Z one\n2026Z two\n")
+    rig.docker("logs -t --tail 5 bb2", "2026Z three\n")
+    outcome = rig.look(shell.command("tell_logs", "", 5))
+    assert [s for s in outcome.signals if isinstance(s, (Answer, Line))] == [
+        Answer("log_of", ("app-blue/web",)),
+        Line("2026Z one"),
+        Line("2026Z two"),
+        Answer("log_of", ("app-setting-prod/nginx",)),
+        Line("2026Z three"),
+    ]
+
+
+def test_logs_of_one_service_since_some_time(rig: Rig) -> None:
+    containers(rig, WEB, NGINX)
+    rig.docker("logs -t --tail all --since 2h bb2", "2026Z three\n")
+    outcome = rig.look(shell.command("tell_logs", "2h", "all", "nginx"))
+    assert outcome.values("log_of") == [("app-setting-prod/nginx",)]
+
+
+def test_a_log_that_cannot_be_read_hides_no_other(rig: Rig) -> None:
+    containers(rig, WEB, NGINX)
+    rig.docker("logs -t --tail 5 aa1", "its driver does not support reading\n", status=1)
+    rig.docker("logs -t --tail 5 bb2", "2026Z three\n")
+    outcome = rig.look(shell.command("tell_logs", "", 5))
+    assert outcome.lines == ["its driver does not support reading", "its log cannot be read", "2026Z three"]
+    assert outcome.finished
+
+
+def test_a_host_without_containers_has_no_logs(rig: Rig) -> None:
+    rig.docker(PS)
+    assert rig.look(shell.command("tell_logs", "", 5)).answers == []
+
+
+def followed(rig: Rig, ident: str, *words: str, says: str) -> None:
+    """Let docker follow a container: it says something, and never ends by itself."""
+    rig.docker(
+        f"logs -t -f {' '.join(words)} {ident}",
+        does=f"echo $$ >>{rig.home}/following; printf '{says}\\n'; exec sleep 60",
+    )
+
+
+def following(rig: Rig) -> Sequence[int]:
+    """Return the processes that follow, and live."""
+    path = rig.home / "following"
+    pids = [int(pid) for pid in path.read_text().split()] if path.exists() else []
+    return [pid for pid in pids if _lives(pid)]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:  # noqa: PTH123  # a process, not a path
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_following_tells_what_is_new_and_finds_a_container_that_began_later(rig: Rig) -> None:
+    containers(rig, WEB)
+    followed(rig, "aa1", "--tail", "10", says="2026Z one\\ttab")
+    green = "dd4/T/app-green/web"
+    followed(rig, "dd4", "--tail", "all", says="2026Z new")
+    with rig.started(shell.command("follow_logs", 30, "", 10)) as script:
+        script.send(b".")
+        assert script.until(lambda s: isinstance(s, Answer) and s.key == "log") == Answer(
+            "log", ("app-blue/web", "2026Z one", "tab")
+        )
+        containers(rig, WEB, green)
+        script.send(b".")
+        script.until(lambda s: s == Answer("log", ("app-green/web", "2026Z new")))
+        assert len(following(rig)) == 2
+        script.rest()
+    eventually(lambda: not following(rig))
+
+
+def test_a_container_that_began_anew_is_followed_from_then_on(rig: Rig) -> None:
+    containers(rig, WEB)
+    rig.docker("logs -t -f --tail 10 aa1", "2026Z first life\n")
+    rig.docker("logs -t -f --tail all --since 2026-11-22T11:00:00Z aa1", "2026Z second life\n")
+    with rig.started(shell.command("follow_logs", 30, "", 10)) as script:
+        script.send(b".")
+        script.until(lambda s: s == Answer("log", ("app-blue/web", "2026Z first life")))
+        containers(rig, WEB.replace("10:00", "11:00"))
+        script.send(b".")
+        script.until(lambda s: s == Answer("log", ("app-blue/web", "2026Z second life")))
+        script.rest()
+
+
+def test_following_ends_by_itself_when_nobody_says_that_he_listens(rig: Rig) -> None:
+    containers(rig, WEB)
+    followed(rig, "aa1", "--tail", "10", says="2026Z one")
+    with rig.started(shell.command("follow_logs", 1, "", 10)) as script:
+        script.send(b".")
+        script.until(lambda s: isinstance(s, Answer) and s.key == "log")
+        began = time.monotonic()
+        script.leave()
+        assert time.monotonic() - began < 10
+    eventually(lambda: not following(rig))
+
+
+# --- files of a release ----------------------------------------------------------------------------------------
+
+
+def test_a_release_s_files_are_told_line_by_line_but_for_what_is_each_release_s_own(rig: Rig) -> None:
+    text = "A=1\tx \\n\n  B='ä'"
+    rig.release(
+        **{".env": text, "colour.yml": "services:\n", "release.json": "{}", "definitions.json": "{}", "served": "1"}
+    )
+    outcome = rig.look(questions.own_files())
+    assert questions.read_files(outcome.answers) == {".env": f"{text}\n".encode(), "colour.yml": b"services:\n"}
+    assert questions.read_files(rig.look(questions.own_files(".env")).answers) == {".env": f"{text}\n".encode()}
+
+
+def test_an_empty_file_is_told_of(rig: Rig) -> None:
+    rig.release(**{".env": ""})
+    assert questions.read_files(rig.look(questions.own_files()).answers) == {".env": b""}
+
+
+def test_a_release_that_is_not_there_has_no_files(rig: Rig) -> None:
+    assert not rig.look(questions.own_files()).finished
+
+
+def test_an_image_is_taken_over(rig: Rig) -> None:
+    rig.docker("tag app:r0 app:r1")
+    assert rig.run(shell.command("tag", "r0")).finished
+
+
+# --- inside a container ----------------------------------------------------------------------------------------
+
+
+def inside_of(rig: Rig, stack: str, service: str, ident: str = "") -> None:
+    rig.docker(
+        f"ps -q --filter label=com.docker.compose.project={stack} --filter label=com.docker.compose.service={service}"
+        " --filter label=com.docker.compose.oneoff=False",
+        f"{ident}\n" if ident else "",
+    )
+
+
+def live(rig: Rig, colour: str) -> None:
+    rig.docker(NGINX_PS, "ngx1\n")
+    rig.docker("exec ngx1 curl -sf -m 5 http://127.0.0.1:8002/", f"{colour}\n")
+
+
+def test_a_command_is_run_in_the_colour_that_is_live(rig: Rig) -> None:
+    live(rig, "green")
+    inside_of(rig, "app-green", "web", "aa1")
+    rig.docker("exec -e GREENROOM_EXEC=* aa1 echo a  b", "said\n", status=7)
+    with rig.started(shell.command("run_inside", 30, "web", "echo", "a  b")) as script:
+        script.send(b".")
+        outcome = script.leave()
+    assert outcome.lines == ["said"]
+    assert outcome.one("exited") == "7"
+    assert outcome.finished
+    assert rig.calls[-1][-2:] == ["echo", "a  b"]
+
+
+def test_a_service_of_the_settings_stack_is_found_whoever_is_live(rig: Rig) -> None:
+    live(rig, "none")
+    inside_of(rig, "app-setting-prod", "redis", "bb2")
+    assert rig.look(shell.command("inside", "redis")).one("inside") == "bb2"
+
+
+def test_a_service_that_does_not_run_is_named(rig: Rig) -> None:
+    live(rig, "blue")
+    for stack in ("app-blue", "app-setting-prod"):
+        inside_of(rig, stack, "shop")
+    outcome = rig.look(shell.command("inside", "shop"))
+    assert outcome.lines == ["no container of shop runs here; live is blue"]
+    assert not outcome.finished
+
+
+@pytest.mark.parametrize("lease", [1, 60])
+def test_a_command_is_ended_inside_and_here_when_nobody_listens_any_more(rig: Rig, lease: int) -> None:
+    """Once because no sign came for the lease, once because the link ended."""
+    live(rig, "blue")
+    inside_of(rig, "app-blue", "web", "aa1")
+    rig.docker("exec -e GREENROOM_EXEC=* aa1 work", does=f"echo $$ >>{rig.home}/following; exec sleep 60")
+    rig.docker("exec aa1 sh -c *", does=f"echo ended >>{rig.home}/ended")
+    with rig.started(shell.command("run_inside", lease, "web", "work")) as script:
+        script.send(b".")
+        eventually(lambda: following(rig))
+        outcome = script.leave() if lease == 1 else script.rest()
+    assert not outcome.finished
+    eventually(lambda: not following(rig))
+    (call,) = [call for call in rig.calls if call[1:5] == ["exec", "aa1", "sh", "-c"]]
+    (run,) = [call for call in rig.calls if "work" in call]
+    assert run[3] == f"GREENROOM_EXEC={call[-1]}"

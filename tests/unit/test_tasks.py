@@ -1,0 +1,80 @@
+"""Around every task: how a run ended is what the exit code says, whatever is pressed afterwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from invoke.context import Context
+
+from deploy import flow, front, tasks
+from deploy.console.events import Event
+from deploy.errors import NeedsHuman
+
+
+class Fleet:
+    """A fleet that somebody presses Ctrl-C at while it is closed."""
+
+    def close(self) -> None:
+        raise KeyboardInterrupt
+
+
+@pytest.fixture(autouse=True)
+def fleet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front, "_setup", lambda *_: None)
+    monkeypatch.setattr(front, "_connect", lambda _setup, opened, _skips: opened.append(Fleet()))
+
+
+def run(*happens: Event | BaseException) -> Any:
+    with front._opened(Context(), env="", hosts="", json=False, verbose=False) as (_, connect, console):
+        connect()
+        for each in happens:
+            if isinstance(each, BaseException):
+                raise each
+            console.emit(each)
+
+
+DONE = Event("ended", text="r2 is live")
+
+
+def test_a_run_that_has_ended_is_done_whenever_ctrl_c_is_pressed(capsys: pytest.CaptureFixture[str]) -> None:
+    run(DONE)
+    run(DONE, KeyboardInterrupt())
+    assert capsys.readouterr().err == ""
+
+
+def test_ctrl_c_before_anything_was_touched_is_said_to_be_that(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(Event("note", text="release r2"), KeyboardInterrupt())
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == "stopped by the operator, before anything was touched\n"
+
+
+def test_a_failure_keeps_its_exit_code_when_ctrl_c_is_pressed_after_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(NeedsHuman("web1 is half way"))
+    assert caught.value.code == 3
+    assert capsys.readouterr().err == "web1 is half way\n"
+
+
+@pytest.mark.parametrize(
+    ("verb", "story", "flags"),
+    [
+        ("deploy", "deploy", {}),
+        ("rollback", "rollback", {}),
+        ("status", "status", {}),
+        ("lock", "put_lock", {"reason": "moving"}),
+        ("unlock", "take_lock_away", {"reason": "moved"}),
+    ],
+)
+def test_hosts_that_cannot_be_reached_are_left_out_only_where_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, verb: str, story: str, flags: dict[str, str]
+) -> None:
+    told: list[bool] = []
+    monkeypatch.setattr(front, "_connect", lambda _setup, _opened, skips: told.append(skips is not None))
+    monkeypatch.setattr(tasks, "batching", lambda *_: None)
+    monkeypatch.setattr(tasks, "remember", lambda *_: None)
+    monkeypatch.setattr(flow, story, lambda _setup, connect, *_: connect())
+    for skip in (True, False):
+        getattr(tasks, verb)(Context(), skip_unreachable=skip, **flags)
+    assert told == [True, False]
