@@ -180,7 +180,7 @@ def with_env(setup: Setup, live: Release, conf: str, lying: Mapping[str, bytes])
         raise Refused(
             f"release {live.id} has no {', '.join(sorted(missing))}", mend="the configuration changed: inv deploy"
         )
-    settings = compose.read(stacks[app.settings_file], app.settings_file)
+    settings = compose.read(stacks[app.settings_file], f"templates/{app.settings_file}")
     definitions = files.definitions(settings, setup.env, setup.dotenv)
     release = replace(
         live,

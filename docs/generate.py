@@ -47,7 +47,13 @@ def words(sample: str) -> dict[str, str]:
 def schema(said: dict[str, str]) -> dict[str, Any]:
     """Return the JSON Schema of a whole invoke.yaml. Invoke's own keys may stand beside ours."""
     _, parts = msgspec.json.schema_components((TopKeys, EnvKeys), ref_template="#/$defs/{name}")
-    for name, prefix in (("TopKeys", ""), ("EnvKeys", ""), ("HealthKeys", "health."), ("Ssh", "ssh.")):
+    for name, prefix in (
+        ("TopKeys", ""),
+        ("EnvKeys", ""),
+        ("HealthKeys", "health."),
+        ("Ssh", "ssh."),
+        ("StackKeys", "stack."),
+    ):
         for key, each in parts[name]["properties"].items():
             if prefix + key not in said:
                 raise LookupError(f"invoke.yaml: a comment must say what {prefix + key} means")
@@ -74,7 +80,7 @@ Made from the code by `python docs/generate.py`; a test fails when it is out of 
 
 ## Tasks
 
-`inv TASK`, or `greenroom TASK`. Flags come after the task's name. Every task has these:
+`inv TASK`, or `greenroom TASK`. Flags come after the task's name. Every task but `init` has these:
 
 | flag | meaning |
 |---|---|"""
@@ -111,7 +117,7 @@ def _tasks() -> Iterator[str]:
 def _task(name: str, task: Task[Any]) -> Iterator[str]:
     yield f"### {name}\n"
     yield re.sub(r"\n +", "\n", (task.__doc__ or "").strip()) + "\n"
-    own = [a for a in task.get_arguments() if a.names[0].replace("_", "-") not in COMMON]
+    own = [a for a in task.get_arguments() if name == "init" or a.names[0].replace("_", "-") not in COMMON]
     if not own:
         return
     yield "| flag | meaning |\n|---|---|"
@@ -126,10 +132,11 @@ def _keys(schema: dict[str, Any]) -> Iterator[str]:
     defaults = msgspec.to_builtins(TopKeys())
     properties = schema["$defs"]["TopKeys"]["properties"]
     for key in sorted(properties, key=lambda key: key in EnvKeys.__struct_fields__):
-        nested = properties[key].get("$ref", "").rpartition("/")[2]
+        ways = (properties[key], *properties[key].get("anyOf", ()))
+        nested = next((way["$ref"].rpartition("/")[2] for way in ways if "$ref" in way), "")
         yield _row(key, properties[key], "" if nested else defaults[key])
         for inner, each in schema["$defs"].get(nested, {}).get("properties", {}).items():
-            yield _row(f"{key}.{inner}", each, defaults[key][inner])
+            yield _row(f"{key}.{inner}", each, (defaults[key] or {}).get(inner, each.get("default", "")))
 
 
 def _row(path: str, each: dict[str, Any], default: Any) -> str:

@@ -112,6 +112,13 @@ class Console:
         else:
             self._print(text)
 
+    def file(self, name: str, what: str, text: str) -> None:
+        """Print a file, under a line that says what it is; in JSON as one object."""
+        if self._json:
+            self.data({"at": round(self.elapsed, 3), "kind": "file", "name": name, "text": text})
+        else:
+            self._print(f"# --- {name}: {what}\n{text}")
+
     def log(self, host: str, service: str, text: str, at: str = "") -> None:
         """Print a line that a program wrote: on which host, by which service, when, as far as that is of interest."""
         with self._lock:
@@ -127,13 +134,6 @@ class Console:
         from deploy.console.terminal import Terminal
 
         return Terminal() if self.fancy and sys.stdin.isatty() else None
-
-    def file(self, name: str, what: str, text: str) -> None:
-        """Print a file, under a line that says what it is; in JSON as one object."""
-        if self._json:
-            self.data({"at": round(self.elapsed, 3), "kind": "file", "name": name, "text": text})
-        else:
-            self._print(f"# --- {name}: {what}\n{text}")
 
     def data(self, value: Mapping[str, Any]) -> None:
         """Print a value for programs."""
@@ -158,11 +158,6 @@ class Console:
         self._out.flush()
         return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
-    def _as_json(self, value: Mapping[str, Any]) -> str:
-        """Redact the texts, and only then make JSON of them."""
-        shown = {k: self._redact(v) if isinstance(v, str) and k != "kind" else v for k, v in value.items()}
-        return json.dumps(shown, ensure_ascii=False)
-
     def ask(self, question: str, default: str) -> str:
         """Ask a person; without one, or without a word from them, the answer is the default."""
         if not self.fancy or not sys.stdin.isatty():
@@ -170,6 +165,11 @@ class Console:
         self._out.write(f"{question} [{default}] ")
         self._out.flush()
         return sys.stdin.readline().strip() or default
+
+    def _as_json(self, value: Mapping[str, Any]) -> str:
+        """Redact the texts, and only then make JSON of them."""
+        shown = {k: self._redact(v) if isinstance(v, str) and k != "kind" else v for k, v in value.items()}
+        return json.dumps(shown, ensure_ascii=False)
 
     def _print(self, text: str) -> None:
         self._write(self._redact(text))

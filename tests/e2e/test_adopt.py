@@ -171,14 +171,24 @@ class Socket:
 
     def say(self, text: str) -> str:
         """Send a text and return its answer; '' when the other side has closed."""
-        mask, word = os.urandom(4), text.encode()
-        masked = bytes(letter ^ mask[n % 4] for n, letter in enumerate(word))
         try:
-            self._link.sendall(bytes([0x81, 0x80 | len(word)]) + mask + masked)
-            head = self._from.read(2)
-            return self._from.read(head[1]).decode() if head[:1] == b"\x81" else ""
+            self._send(0x81, text.encode())
+            while head := self._from.read(2):
+                content = self._from.read(head[1])
+                if head[0] == 0x81:
+                    return content.decode()
+                if head[0] == 0x89:  # a ping, every 20 s; without an answer the app would close
+                    self._send(0x8A, content)
+                else:
+                    break
         except OSError:
-            return ""
+            pass
+        return ""
+
+    def _send(self, kind: int, content: bytes) -> None:
+        mask = os.urandom(4)
+        masked = bytes(letter ^ mask[n % 4] for n, letter in enumerate(content))
+        self._link.sendall(bytes([kind, 0x80 | len(content)]) + mask + masked)
 
 
 @pytest.fixture(scope="module")

@@ -130,6 +130,14 @@ def test_with_yes_everything_that_is_there_stays(folder: Path) -> None:
     assert said.rstrip().endswith("greenroom check; greenroom plan; greenroom deploy")
 
 
+def test_with_yes_a_person_is_not_even_asked(folder: Path) -> None:
+    compose(folder)
+    lay(folder, **{"tasks.py": "mine = 1\n"})
+    said = init(folder, Person, yes=True)
+    assert "overwrite" not in said
+    assert (folder / "tasks.py").read_text() == "mine = 1\n"
+
+
 def test_a_person_is_asked_for_each_file(folder: Path) -> None:
     compose(folder)
     lay(folder, **{"tasks.py": "mine = 1\n"})

@@ -45,7 +45,7 @@ def test_the_sample_holds_every_key_with_its_default(folder: Path) -> None:
     assert set(sample["health"]) == set(config.HealthKeys.__struct_fields__)
     text = (ROOT / "invoke.yaml").read_text()
     stack = text[text.index("# stack:") : text.index("# settings:")]
-    assert set(re.findall(r"^  #   (\w+):", stack, re.MULTILINE)) == set(config.StackKeys.__struct_fields__)
+    assert set(re.findall(r"^    # (\w+):", stack, re.MULTILINE)) == set(config.StackKeys.__struct_fields__)
     defaults = config.EnvKeys()
     for key in (
         "root",

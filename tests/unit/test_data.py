@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from deploy.recipe import data, facts, plan
+from deploy.recipe import data, facts, plan, upkeep
 from deploy.recipe.model import App, Colour, Facts, Host, Release
 from deploy.recipe.shell import Answer
 from deploy.recipe.steps import Phase
@@ -74,3 +74,10 @@ def test_images_beside_the_app_s_are_built_after_it() -> None:
     words = [step.command.words for step in steps]
     at = [each[0] for each in words].index("build")
     assert words[at + 1 : at + 3] == [("build_others", "blue", "colour.yml", "api"), ("build_settings", "jobs")]
+
+
+def test_another_env_for_the_live_release_builds_none_of_its_images() -> None:
+    app = replace(APP, images=(("api",), ("jobs",)))
+    steps = upkeep.plan_push(app, WEB1, BARE, Release("r2", "f", "c"), WEB1).of(Phase.PREPARE)
+    words = [step.command.words for step in steps if step.command.words[0].startswith(("build", "tag"))]
+    assert words == [("tag", "", "api", "jobs")]

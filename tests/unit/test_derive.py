@@ -12,9 +12,11 @@ import yaml
 from deploy.errors import ConfigError
 from deploy.recipe import compose, derive
 from deploy.recipe.derive import Adopted, Derived
+from deploy.source import Leaf, Tree
 
 ROOT = Path(__file__).parent.parent.parent
-TREE = {"Dockerfile", "conf/app.ini", "conf/nginx.conf", "init/a.sql", "media/.gitkeep", "app.env", "compose.yaml"}
+FILES = ("Dockerfile", "conf/app.ini", "conf/nginx.conf", "init/a.sql", "media/.gitkeep", "app.env", "compose.yaml")
+TREE = Tree(dict.fromkeys(FILES, Leaf(executable=False, link=None, content=b"")), "a folder")
 PROXY = compose.read_raw((ROOT / "templates" / "setting_prod.yml").read_bytes(), "x")["services"]["nginx"]
 
 SHOP = """
@@ -37,13 +39,6 @@ volumes:
 """
 
 
-def kind(path: str) -> str:
-    if path in TREE:
-        return "file"
-    below = "" if path == "." else f"{path}/"
-    return "folder" if any(p.startswith(below) and "/." not in p for p in TREE) else ""
-
-
 def adopted(text: str, **keys: Any) -> Adopted:
     document = compose.read_raw(textwrap.dedent(text).encode(), "compose.yaml")
     return Adopted("compose.yaml", document, **{"coloured": ("web",), "project": "shop", **keys})
@@ -51,7 +46,7 @@ def adopted(text: str, **keys: Any) -> Adopted:
 
 def made(text: str, **keys: Any) -> Derived:
     one = adopted(text, **keys)
-    return derive.derive(one, derive.outline(one), PROXY, kind)
+    return derive.derive(one, derive.outline(one), PROXY, TREE.kind)
 
 
 def web(lines: str, *, below: str = "", **keys: Any) -> Derived:
