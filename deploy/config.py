@@ -34,13 +34,18 @@ class HealthKeys(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Ssh(msgspec.Struct, forbid_unknown_fields=True):
-    """How hosts are reached, beyond what ~/.ssh/config says. `connect_timeout` in seconds."""
+    """How hosts are reached, beyond what ~/.ssh/config says. `connect_timeout` in seconds.
+
+    `limit` is how many connections may be opening at once. sshd begins to drop logins at 10 (MaxStartups), and a jump
+    host of all hosts sees all of them.
+    """
 
     host_keys: Literal["strict", "accept-new"] = "strict"
     known_hosts: str = "~/.ssh/known_hosts"
     config: str = "~/.ssh/config"
     identity: str = ""
     connect_timeout: int = 10
+    limit: int = 8
     sudo: bool = False
 
 
@@ -135,7 +140,9 @@ def find(start: Path) -> Path:
     )
 
 
-def load(data: Mapping[str, Any], directory: Path, env: str = "", hosts: str = "", settle: str = "") -> Setup:
+def load(
+    data: Mapping[str, Any], directory: Path, env: str = "", hosts: str = "", settle: str = "", limit: str = ""
+) -> Setup:
     """Read the `deploy:` part of invoke.yaml for one env.
 
     Args:
@@ -144,6 +151,7 @@ def load(data: Mapping[str, Any], directory: Path, env: str = "", hosts: str = "
         env: the env's name; the configured default, or the only one, when empty.
         hosts: a comma-separated subset of the env's hosts; all when empty.
         settle: seconds that win over the configured settle delay, when not empty.
+        limit: a number of connections that wins over the configured `ssh.limit`, when not empty.
 
     Raises:
         ConfigError: with the key's path, what was expected, and the nearest key that exists.
@@ -171,7 +179,29 @@ def load(data: Mapping[str, Any], directory: Path, env: str = "", hosts: str = "
     keys = _convert({**shared, **own}, EnvKeys, lambda path: _path_in_env(path, name, own))
     if settle:
         keys.settle = whole(settle, "--settle", "seconds")
+    if limit:
+        keys.ssh.limit = whole(limit, "--limit", "how many connections may be opening at once")
     return _setup(top, keys, name, directory, hosts)
+
+
+def entered_by(setup: Setup, login: str) -> Setup:
+    """Return the same env, its hosts entered by another login, which goes through sudo unless it is root.
+
+    Raises:
+        ConfigError: that is no name of a login.
+
+    """
+    _must_match(re.compile(r"[\w.+-]+"), login, "--login", "the name of a login")
+
+    def entered(hosts: tuple[Host, ...]) -> tuple[Host, ...]:
+        return tuple(replace(host, user=login) for host in hosts)
+
+    return replace(
+        setup,
+        app=replace(setup.app, hosts=entered(setup.app.hosts)),
+        hosts=entered(setup.hosts),
+        ssh=msgspec.structs.replace(setup.ssh, sudo=login != "root"),
+    )
 
 
 def _path_in_env(path: str, name: str, own: Mapping[str, Any]) -> str:
@@ -399,6 +429,7 @@ def _check_names(top: TopKeys, keys: EnvKeys, name: str, where: str) -> None:
         ("build_timeout", keys.build_timeout, 1),
         ("migrate_timeout", keys.migrate_timeout, 1),
         ("ssh.connect_timeout", keys.ssh.connect_timeout, 1),
+        ("ssh.limit", keys.ssh.limit, 1),
     ):
         if number < least:
             raise ConfigError(f"deploy.{path}: expected at least {least}, got {number}")

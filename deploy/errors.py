@@ -12,6 +12,7 @@ GreenroomError
 │   ├── LinkLost                the link went away: the outcome is not known
 │   ├── Overdue                 a script did not end in its time
 │   ├── Interrupted             the operator asked to stop
+│   ├── Unsafe                  a deploy would go through, and lose requests or data
 │   └── HostFailures            what went wrong on which hosts; its exit code is that of the gravest part
 └── NeedsHuman         exit 3   the message says where, what users see, what repairs it
 """
@@ -85,6 +86,10 @@ class Overdue(Failed):
 
 class Interrupted(Failed):
     """The operator asked to stop (Ctrl-C or SIGTERM)."""
+
+
+class Unsafe(Failed):
+    """A deploy would go through, and lose requests or data by it. Only `inv check` says so."""
 
 
 class NeedsHuman(GreenroomError):

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from deploy import clock, lock, release, source
+from deploy import clock, lock, papers, release, source
 from deploy.apply import ask
 from deploy.console.events import Event
-from deploy.errors import Failed, GreenroomError, HostFailures, Interrupted, Refused, Unfit
-from deploy.recipe import data, image, nginx
+from deploy.errors import ConfigError, Failed, GreenroomError, HostFailures, Interrupted, Refused, Unfit
 from deploy.recipe import facts as questions
+from deploy.recipe import image, preflight
 from deploy.recipe import plan as plans
 from deploy.recipe.steps import Phase
 from deploy.run import Batching, Terms, engaged, no_parcels, observe
@@ -123,7 +123,7 @@ def plan(setup: Setup, connect: Connect, console: Console, options: Options) -> 
 def config(setup: Setup, console: Console, options: Options) -> None:
     """Print the compose files that hosts would get. No host is asked."""
     templates = Templates(setup.templates)
-    made = release.make(setup, _tree(setup, templates, options), templates)
+    made = release.make(setup, release.read(setup, templates, options.ref, dirty=options.dirty), templates)
     _show(setup, made, console)
 
 
@@ -149,41 +149,6 @@ def history(setup: Setup, connect: Connect, console: Console, lines: int) -> Non
     answers = connect().each(lambda machine: ask(machine, variables, questions.history(lines)))
     rows = sorted({(a.values[0], str(host)) for host, found in answers.items() for a in found})
     console.table(("when", "host", "who", "what", "release", "from", "outcome"), [_history_row(*row) for row in rows])
-
-
-def check(setup: Setup, connect: Connect, console: Console) -> None:
-    """Say what would stop or spoil a deploy.
-
-    Raises:
-        Unfit: something would stop one.
-
-    """
-    app = setup.app
-    templates = Templates(setup.templates)
-    tree = _tree(setup, templates, Options(dirty=True))
-    release.make(setup, tree, templates)
-    console.say(f"configuration: {len(app.hosts)} hosts, source {setup.source}, {len(tree.leaves)} files")
-    fleet = connect()
-    seen = observe(app, fleet, "")
-    reasons: dict[str, GreenroomError] = {}
-    for host, facts in seen.items():
-        found = [*plans.fitness(app, facts), *([lock.describe(facts.locked)] if facts.locked else [])]
-        if not found:
-            variables = questions.variables(app, compose=facts.compose)
-            machine = next(m for m in fleet.machines if m.host == host)
-            answers = ask(machine, variables, questions.examine(*_ports(setup)))
-            found = [*plans.shortcomings(answers), *data.refusals(facts)]
-            versions = {a.key: a.values[0] for a in answers if a.values}
-            console.say(
-                f"{host}: docker {facts.docker}, {facts.compose} {versions.get('compose_version', '?')}, "
-                f"nginx {versions.get('nginx_version', 'not running')}, {facts.disk_free >> 30} GiB free, "
-                f"{plans.describe(app, facts)}"
-            )
-        if found:
-            reasons[str(host)] = Unfit("; ".join(found))
-    if reasons:
-        raise HostFailures(reasons)
-    console.say("nothing would stop a deploy")
 
 
 def put_lock(setup: Setup, connect: Connect, console: Console, reason: str) -> None:
@@ -223,34 +188,18 @@ def _reached(setup: Setup, fleet: Fleet) -> str:
 # --- their parts -----------------------------------------------------------------------------------------------
 
 
-def _ports(setup: Setup) -> list[str]:
-    """Return the ports that nginx publishes; one that only compose knows is left out."""
-    own = {"HTTP_PORT": setup.shape.published} if setup.shape else {}
-    defaults = {name: str(default) for name, default in nginx.PORTS.items() if not setup.shape} | own
-    stated = [(setup.env.get(name) or default).rpartition(":")[2] for name, default in defaults.items()]
-    return [port for port in stated if port.isdecimal()]
-
-
 def _release(setup: Setup, console: Console, options: Options) -> tuple[source.Tree, release.Made]:
     templates = Templates(setup.templates)
-    tree = _tree(setup, templates, options)
+    tree = release.read(setup, templates, options.ref, dirty=options.dirty)
     made = release.make(setup, tree, templates)
+    for clash in preflight.collisions(papers.of(setup, tree, made)):
+        raise ConfigError(
+            f"templates/{clash.where}: {clash.what}", mend=f"{clash.mend}; `inv check` tells all there is"
+        )
     console.emit(Event("note", text=f"release {made.release.id}: {tree.origin}"))
     if tree.left_out:
         console.emit(Event("note", text=tree.left_out))
     return tree, made
-
-
-def _tree(setup: Setup, templates: Templates, options: Options) -> source.Tree:
-    """Read the source. One with a compose file of its own has a Dockerfile, too: nothing is put beside it."""
-    return source.read(
-        setup.source,
-        ref=options.ref,
-        dirty=options.dirty,
-        templates=templates,
-        secret=setup.dotenv_paths,
-        defaults=() if setup.adopted else source.CONTEXT_DEFAULTS,
-    )
 
 
 def _show(setup: Setup, made: release.Made, console: Console) -> None:

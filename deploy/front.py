@@ -38,6 +38,7 @@ SKIP = {"skip_unreachable": "go on without the hosts that cannot be reached; the
 COMMON = {
     "env": "which env of invoke.yaml, like prod; the configured default when left out",
     "hosts": "only these hosts of the env, separated by commas",
+    "limit": "how many connections may be opening at once; deploy.ssh.limit when left out",
     "json": "one JSON object per line instead of text for people",
     "verbose": "also show what every program on the hosts prints",
 }
@@ -56,8 +57,11 @@ class Opened(NamedTuple):
         return self._replace(setup=setup, connect=lambda: self.connect(setup))
 
 
-OPENING = {"env": "", "hosts": "", "json": False, "verbose": False, "settle": "", "skip_unreachable": False}
-"""The flags that `_opened` takes, and their defaults. The last two are for the verbs that name them."""
+OPENING = {
+    "env": "", "hosts": "", "limit": "", "json": False, "verbose": False,
+    "settle": "", "skip_unreachable": False, "login": "root",
+}  # fmt: skip
+"""The flags that `_opened` takes, and their defaults. Those from `settle` on are for the verbs that name them."""
 
 
 def verb(**flags: str) -> Callable[[Callable[..., None]], Any]:
@@ -94,20 +98,24 @@ def _opened(
     *,
     env: str,
     hosts: str,
+    limit: str,
     json: bool,
     verbose: bool,
     settle: str = "",
     skip_unreachable: bool = False,
+    login: str = "",
 ) -> Iterator[Opened]:
     """Read the configuration, offer the fleet that it names, and close what was opened."""
+    from deploy import config
     from deploy.console import Console
 
     console = Console(as_json=json, verbose=verbose)
     opened: list[Fleet] = []
     with told(console):
         try:
-            setup = _setup(context, console, env, hosts, settle)
-            yield Opened(setup, lambda of=setup: _connect(of, opened, console if skip_unreachable else None), console)
+            setup = _setup(context, console, env, hosts, settle, limit)
+            reached = config.entered_by(setup, login) if login else setup
+            yield Opened(setup, lambda of=reached: _connect(of, opened, console if skip_unreachable else None), console)
         finally:
             with contextlib.suppress(KeyboardInterrupt):  # it has ended, and how is known
                 for each in opened:
@@ -138,14 +146,14 @@ def told(console: Console) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _setup(context: Context, console: Console, env: str, hosts: str, settle: str) -> Setup:
+def _setup(context: Context, console: Console, env: str, hosts: str, settle: str, limit: str) -> Setup:
     from deploy import config
     from deploy.console.redact import redactor
     from deploy.errors import Refused
 
     if context.config.run.dry:
         raise Refused("--dry would make every host's answer empty", mend="say `inv plan`: it looks, and does nothing")
-    setup = config.load(_plain(context.config.get("deploy")), config.find(Path.cwd()), env, hosts, settle)
+    setup = config.load(_plain(context.config.get("deploy")), config.find(Path.cwd()), env, hosts, settle, limit)
     console.hide(redactor(setup.env, setup.readings))
     return setup
 

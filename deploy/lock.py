@@ -109,7 +109,6 @@ class Lock:
             LinkLost: it stayed away for ABSENCE seconds, or `stop` said that nobody wants to wait.
             Locked: somebody else has had the lock meanwhile: what this run knows of the host is not true any more.
             StepFailed: docker does not come back.
-            Unfit: nothing can be written there.
 
         """
         deadline = clock.monotonic() + ABSENCE
@@ -126,7 +125,7 @@ class Lock:
             if not reason:
                 # Not behind the fence: that asks docker what an earlier script left at work.
                 ask(machine, self._variables, shell.command("await_engine", PATIENCE))
-        except (LinkLost, Unreachable) as error:
+        except (LinkLost, Unreachable, Unfit) as error:  # a host that boots may not have all its disks yet
             return error
         if reason:
             raise reason

@@ -53,6 +53,23 @@ def who() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
+def read(setup: Setup, templates: Templates, ref: str = "", *, dirty: bool = False) -> Tree:
+    """Read the source. One with a compose file of its own has a Dockerfile, too: nothing is put beside it.
+
+    Raises:
+        SourceError: it cannot be read.
+
+    """
+    return source.read(
+        setup.source,
+        ref=ref,
+        dirty=dirty,
+        templates=templates,
+        secret=setup.dotenv_paths,
+        defaults=() if setup.adopted else source.CONTEXT_DEFAULTS,
+    )
+
+
 def make(setup: Setup, tree: Tree, templates: Templates) -> Made:
     """Put a release together. Everything a host will get goes into its fingerprint; only its id knows the time.
 
@@ -223,12 +240,6 @@ def _check_services(setup: Setup, definitions: dict[str, str], colours: dict[str
             _must_be_in(definitions, name, key, app.settings_file)
     for file, data in colours.items():
         _must_be_in(data["services"], app.service, "service", file)
-        for name, service in data["services"].items():
-            if isinstance(service, dict) and "container_name" in service:
-                raise ConfigError(
-                    f"templates/{file}: {name} has a container_name, so blue and green cannot both exist",
-                    mend="remove that line: compose finds names by itself",
-                )
 
 
 def _must_be_in(services: Iterable[str], name: str, key: str, file: str) -> None:

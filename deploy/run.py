@@ -222,7 +222,7 @@ class Run:
         raise Failed(f"{reason}\nUndone on every host. Users have what they had: {before}.") from None
 
 
-def no_parcels(parcel: Parcel) -> IO[bytes]:
+def no_parcels(parcel: Parcel | Cargo) -> IO[bytes]:
     """Stand for the parcels of a phase that sends nothing."""
     raise AssertionError(f"nothing is sent in this phase, and yet {parcel} was asked for")
 

@@ -119,12 +119,16 @@ def report(opened: Opened, out: str = "report.html") -> None:
     opened.console.say(f"the last run stands in {out}")
 
 
-@verb()
-def check(opened: Opened) -> None:
-    """Say what would stop or spoil a deploy: configuration, ssh, docker, compose, disk, nginx, ports."""
-    from deploy import flow
+@verb(files_only="only the files of a release: no host is asked, as in CI")
+def check(opened: Opened, files_only: bool = False) -> None:
+    """Name each reason why a deploy would stop, or lose requests or data: where it stands, and the mend.
 
-    flow.check(*opened)
+    Nothing is written. Exit codes: 0 nothing of the kind, 1 a deploy would go through and lose something, 2 something
+    would stop it. What is only worth knowing changes no exit code.
+    """
+    from deploy import check as story
+
+    story.check(*opened, files_only=files_only)
 
 
 @verb(reason="why; whoever wants to deploy is told", **SKIP)
@@ -141,6 +145,21 @@ def unlock(opened: Opened, reason: str = "") -> None:
     from deploy import flow
 
     flow.take_lock_away(*opened, said(reason, "unlock"))
+
+
+@verb(
+    login="who logs in to do it: root, or a login that may sudo without a password",
+    docker_packages="docker's own packages, also where the distribution has some",
+    yes="agree to what it says it will do",
+)
+def setup(opened: Opened, docker_packages: bool = False, yes: bool = False) -> None:
+    """Make bare hosts (Debian, Ubuntu, RHEL and their kin) ready: docker, compose, the deploy user, its directory.
+
+    It says first what it will do, and asks. A host that is ready is left alone; firewalls are only talked about.
+    """
+    from deploy import setup as story
+
+    story.setup(*opened, story.Options(docker_packages, yes))
 
 
 @task(
@@ -175,7 +194,9 @@ def init(
         adopt.init(Path.cwd(), console, adopt.Answers(project, hosts, domain, health, service, port, yes))
 
 
-ns = Collection(init, deploy, rollback, plan, config, status, history, report, check, lock, unlock, *operating.TASKS)
+ns = Collection(
+    init, deploy, rollback, plan, config, status, history, report, check, lock, unlock, setup, *operating.TASKS
+)
 
 
 def _explain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from testbed.load import Report
 
 HOSTS = 2
-PHASES = ("prepare", "migrate", "start", "flip", "settle", "finish")
+PHASES = ("prepare", "ship", "migrate", "start", "flip", "settle", "finish")
 _DONE = re.compile(r"\s*[\d.]+s (?P<host>\S+) \[(?P<phase>\w+)\] .*: done in (?P<seconds>[\d.]+) s$")
 
 Times = dict[str, dict[str, float]]

@@ -186,7 +186,10 @@ class Console:
 
 
 def _plain(event: Event, elapsed: float) -> str:
-    """One line an event: when, where, which phase, what."""
+    """One line an event: when, where, which phase, what. A finding has its mend below it."""
+    if event.kind == "finding":
+        mend = f"\n       mend: {event.mend}" if event.mend else ""
+        return f"{event.weight:<5}  {event.where}{': ' if event.where else ''}{event.text}  [{event.rule}]{mend}"
     body = {
         "step": f"{event.title}: {event.text}",
         "done": f"{event.title}: done in {event.seconds:.1f} s{event.text and f': {event.text}'}",

@@ -38,7 +38,7 @@ class Durations:
             return columns, [(name, *(self._end(phase, end) for phase in self._phases)) for name, end in ends]
         return columns, [
             (host, *(f"{own[phase]:.1f}" if phase in own else "-" for phase in self._phases))
-            for host, own in self._hosts.items()
+            for host, own in sorted(self._hosts.items())  # not in the order in which they happened to speak
         ]
 
     def _end(self, phase: str, end: Callable[[Iterable[tuple[float, str]]], tuple[float, str]]) -> str:

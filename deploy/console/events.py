@@ -12,7 +12,9 @@ class Event:
 
     `kind` is one of: note (the run says something), phase (a phase has begun everywhere), step (a step has begun on a
     host, `text` is why), done (it ended well after `seconds`; `text` is what it found), line (a program printed
-    `text`), failed (a host failed, `text` says how), ended (the run is over, `text` says how).
+    `text`), failed (a host failed, `text` says how), ended (the run is over, `text` says how), finding (of `inv check`:
+    `text` is a reason, `weight` says how grave it is, `rule` is its name, `where` a file with its key or line, or a
+    host, `mend` what to do).
     """
 
     kind: str
@@ -21,6 +23,10 @@ class Event:
     title: str = ""
     text: str = ""
     seconds: float = 0
+    weight: str = ""
+    rule: str = ""
+    where: str = ""
+    mend: str = ""
 
     def data(self) -> dict[str, Any]:
         """Return what is set, for JSON."""

@@ -192,10 +192,15 @@ history_lines() {
 
 # examine PORT...: what `check` wants to know beyond the facts.
 examine() {
+    answer clock "$(now)"
     answer compose_version "$($COMPOSE version --short 2>/dev/null)"
-    if [ -n "$(nginx_id)" ]; then
+    look_at_inodes
+    look_at_mtu
+    proxy=$(nginx_id)
+    if [ -n "$proxy" ]; then
         answer nginx_version "$(in_nginx nginx -v 2>&1 | sed 's|.*/||')"
-        in_nginx sh -c 'command -v curl' >/dev/null || answer nginx_lacks curl
+        in_nginx sh -c 'command -v curl' >/dev/null || { answer nginx_lacks curl && return; }
+        look_at_live "$(colour_of "$proxy")"
         return 0
     fi
     for port; do
@@ -205,4 +210,31 @@ examine() {
             answer port_taken "$port"
     done
     return 0
+}
+
+# Files that may still be made where docker keeps its images, or where this login lives; a file system that makes as many as
+# are wanted counts none.
+look_at_inodes() {
+    place=$(docker info --format '{{.DockerRootDir}}')
+    [ -d "$place" ] || place=.
+    free=$(df -Pi "$place" . 2>/dev/null | awk 'NR > 1 && $2 + 0 > 0 && (least == "" || $4 + 0 < least) { least = $4 + 0 }
+        END { if (least != "") printf "%.0f\n", least }')
+    [ -z "$free" ] || answer inodes_free "$free"
+}
+
+# How large a packet may be on the way out (of the links that have a default route, the smallest), and what containers on the
+# app's network take for granted: docker gives each network 1500, whatever the link.
+look_at_mtu() {
+    link=$(cat /proc/net/route 2>/dev/null | awk '$2 == "00000000" && $8 == "00000000" { print $1 }' |
+        while read -r nic; do cat "/sys/class/net/$nic/mtu"; done | sort -n | head -n 1)
+    [ -n "$link" ] || return 0
+    wanted=$(docker network inspect -f '{{index .Options "com.docker.network.driver.mtu"}}' "$NETWORK" 2>/dev/null)
+    answer mtu "$link" "${wanted:-1500}"
+}
+
+# What the live colour says to the health rule: a release like it would hear the same.
+look_at_live() {
+    case $1 in blue | green) ;; *) return 0 ;; esac
+    answer live_status "$(in_nginx curl -s -o /dev/null -m 5 -w '%{http_code}' -H "Host: $HEALTH_HOST" \
+        "http://127.0.0.1:$(door "$1")$HEALTH_PATH")"
 }

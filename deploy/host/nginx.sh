@@ -40,7 +40,11 @@ gate() {
     until_deadline "$2" gate_look "$1" || gated=$?
     [ "$gated" != 0 ] || return 0
     [ "$gated" = 2 ] || complain "$1 did not answer GET $HEALTH_PATH (Host: $HEALTH_HOST) with 2xx or 3xx within $2 s; it said:"
-    [ "$gated" = 2 ] || in_nginx curl -s -m 5 -o /dev/null -w 'status %{http_code} from %header{greenroom-upstream}\n' -H "Host: $HEALTH_HOST" "http://127.0.0.1:$(door "$1")$HEALTH_PATH"
+    if [ "$gated" != 2 ]; then
+        told=$(in_nginx curl -s -m 5 -o /dev/null -w 'status %{http_code} from %header{greenroom-upstream}\n' -H "Host: $HEALTH_HOST" "http://127.0.0.1:$(door "$1")$HEALTH_PATH")
+        complain "$told"
+        case $told in "status 400 "*) complain "Django says 400 to a host that ALLOWED_HOSTS lacks: is $HEALTH_HOST (health.host) there?" ;; esac
+    fi
     stack_log "$PROJECT-$1"
     return 1
 }

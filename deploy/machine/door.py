@@ -31,10 +31,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-STARTS = 8
-"""Connections that may be starting at once. sshd begins to drop logins at 10 (MaxStartups), and a jump host of all
-hosts sees all of them."""
-
 PAUSES = (0.5, 1.0, 2.0)
 """Seconds before a start is tried again, give or take a half: many operators, or hosts, must not come back as one."""
 
@@ -69,7 +65,7 @@ class Door:
         self._keys = login.Keys(ask())
         # An empty Config of our own: the one in an Invoke task ignores ~/.ssh/config (fabric #2111).
         self._config = fabric.Config(ssh_config=paramiko.SSHConfig())
-        self._starts = threading.BoundedSemaphore(STARTS)
+        self._starts = threading.BoundedSemaphore(ssh.limit)
         for host in hosts:
             with contextlib.suppress(Unreachable):  # told by `connect`, with the host's name
                 self._keys.read(self._directions.route(host))
@@ -224,7 +220,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):  # paramiko's banner hides it
         return "it did not answer in time (deploy.ssh.connect_timeout)"
     if isinstance(error, EOFError) or "protocol banner" in str(error):
-        return "it hung up before it said who it is"
+        return "it hung up before it said who it is (too many logins at once? --limit)"
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
 
 

@@ -144,7 +144,8 @@ class SshMachine:
         return Terminal(channel)
 
     def _exec(self, script: Script, token: str, parcel: IO[bytes] | None) -> paramiko.Channel:
-        line, text = shell.wrap(script.render(host.library(), token), sudo=self._sudo, apart=script.sends)
+        library = host.library(command.words[0] for command in script.commands)
+        line, text = shell.wrap(script.render(library, token), sudo=self._sudo, apart=script.sends)
         try:
             channel = self._transport.open_session(timeout=script.deadline)
             channel.exec_command(line)

@@ -9,11 +9,14 @@ from __future__ import annotations
 import base64
 import contextlib
 import getpass
+import io
 import os
 import socket
 from typing import TYPE_CHECKING
 
 import paramiko
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 from paramiko.agent import AgentSSH
 
 from deploy.errors import Unreachable
@@ -199,13 +202,31 @@ def _load(path: Path, passphrase: str | None) -> paramiko.PKey:
     # A passphrase costs half a second a try, on purpose; so only the right kind is tried, where the file says it.
     for each in [KINDS[kind]] if kind in KINDS else KINDS.values():
         try:
-            key = each.from_private_key_file(str(path), passphrase)
+            key = _open(each, path, passphrase)
         except paramiko.PasswordRequiredException:
             raise
-        except (paramiko.SSHException, ValueError):
+        except (paramiko.SSHException, ValueError, UnsupportedAlgorithm):
             continue
         certificate = path.with_name(f"{path.name}-cert.pub")
         if certificate.exists():
             key.load_certificate(str(certificate))
         return key
     raise paramiko.SSHException("it is no RSA, ECDSA or Ed25519 key, or its passphrase is another")
+
+
+def _open(kind: type[paramiko.PKey], path: Path, passphrase: str | None) -> paramiko.PKey:
+    """Read a private key of one kind.
+
+    Where what stands in an OpenSSH file needs no padding, paramiko takes the end of the comment for some, and loses
+    the key: one ECDSA key without a comment in three. So the file is written anew, in memory, with padding.
+    """
+    try:
+        return kind.from_private_key_file(str(path), passphrase)
+    except paramiko.PasswordRequiredException:
+        raise
+    except paramiko.SSHException:
+        key = serialization.load_ssh_private_key(path.read_bytes(), passphrase.encode() if passphrase else None)
+    padded = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    return kind.from_private_key(io.StringIO(padded.decode()))

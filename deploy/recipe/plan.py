@@ -8,7 +8,6 @@ The laws of this file:
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from deploy.recipe import data, docker, files, image, nginx
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from deploy.recipe.model import App, Facts, Host, Release
-    from deploy.recipe.shell import Answer
     from deploy.recipe.steps import Step
 
 LEAST_DISK = 1 << 30
@@ -269,7 +267,8 @@ def prunable(app: App, facts: Facts, release: Release) -> tuple[tuple[str, ...],
     live = live_release(app, facts)
     served = sorted((r for r in facts.releases if r.served and r.id != release.id), key=lambda r: r.served)
     keep = {release.id, live, release.replaces} | {r.id for r in served[-(app.keep - 1) :] if app.keep > 1}
-    gone = tuple(ident for ident in (*(r.id for r in facts.releases), *facts.orphans) if ident not in keep)
+    orphans = (ident for ident in facts.orphans if ident not in {release.id, live})  # no way back: their files are gone
+    gone = (*(r.id for r in facts.releases if r.id not in keep), *orphans)
     confs = {r.record.conf for r in facts.releases if r.id in keep and r.record} | {release.conf}
     return gone, tuple(c for c in facts.confs if c not in confs)
 
@@ -302,28 +301,6 @@ def taken(facts: Facts, release: Release) -> tuple[str, ...]:
     if facts.stored(release.id) is None:
         return ()
     return (f"release {release.id} is there already: the clock of the machine you deploy from stands, or went back",)
-
-
-OLDEST_NGINX = (1, 27, 3)
-"""The first with `server ... resolve` in the open source edition: without it nginx never finds a new container."""
-
-
-def shortcomings(answers: Iterable[Answer]) -> list[str]:
-    """Say what would spoil a deploy on a host that could take one; from the answers of `examine`."""
-    reasons = []
-    for answer in answers:
-        match answer.key, answer.values:
-            case "port_taken", (port,):
-                reasons.append(f"port {port} is taken by another program; nginx of the settings stack needs it")
-            case "nginx_version", (version,) if _version(version) < OLDEST_NGINX:
-                reasons.append(f"nginx is {version}; the switch needs {'.'.join(map(str, OLDEST_NGINX))} or newer")
-            case "nginx_lacks", (tool,):
-                reasons.append(f"nginx's image has no {tool}: the gate looks through nginx's eyes with it")
-    return reasons
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", text)[:3])
 
 
 def describe(app: App, facts: Facts) -> str:

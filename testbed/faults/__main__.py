@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import testbed
-from testbed import events
+from testbed import events, model
 from testbed.faults import cases
+from testbed.faults.bed import Bed
 from testbed.faults.campaign import Campaign, count_events
 from testbed.faults.matrix import Matrix
 from testbed.faults.record import Record
@@ -31,7 +32,8 @@ def main() -> int:
     days = " and ".join(sorted({result.day for result in record.results}))
     machine = f"{HOSTS} hosts on one machine ({platform.machine()})"
     older = f"; {record.old} older cases, of another product, are left out" if record.old else ""
-    matrix = Matrix(record.results, skipped, f"{days}; {machine}; product {record.product}{older}")
+    about = f"{days}; {machine}; product {record.product}{older}"
+    matrix = Matrix(record.results, skipped, about, Counter(case.group for case in _every(record)))
     print(f"\n{matrix}")
     return 1 if matrix.failed else 0
 
@@ -42,15 +44,22 @@ def _play(record: Record, options: argparse.Namespace) -> list[tuple[str, str]]:
     deadline = time.monotonic() + options.minutes * 60
     targets = testbed.up(HOSTS)
     with tempfile.TemporaryDirectory() as folder:
-        campaign = Campaign(targets, Path(folder) / "project", deadline, record)
-        bed = campaign.bed()
-        counts = {verb: count_events(bed, verb) for verb in ("rollback", "deploy")}
-        print(f"undisturbed: {', '.join(f'{verb} {count} events' for verb, count in counts.items())}", flush=True)
-        every = cases.every(bed.hosts, counts)
-        campaign.totals = Counter(case.group for case in every)
-        new = [case for case in every if not record.has(case.group, case.moment)]
+        project = options.results.with_suffix(".project") if options.results else Path(folder) / "project"
+        campaign = Campaign(targets, project, deadline, record)
+        bed = (Bed.found(targets, project) if record.events else None) or campaign.bed()
+        if not record.events:
+            record.count({verb: count_events(bed, verb) for verb in ("rollback", "deploy")})
+        told = ", ".join(f"{verb} {count} events" for verb, count in record.events.items())
+        print(f"undisturbed: {told}", flush=True)
+        new = [case for case in _every(record) if not record.has(case.group, case.moment)]
         campaign.play_all(bed, chosen(new, options.only, options.every))
     return campaign.skipped
+
+
+def _every(record: Record) -> list[Case]:
+    """Return all cases that there are, once the events were counted."""
+    hosts = [target.address for target in model.targets(HOSTS, model.kind_named("trixie"))]
+    return cases.every(hosts, record.events) if record.events else []
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,7 +75,8 @@ def _parser() -> argparse.ArgumentParser:
         "--results",
         type=Path,
         metavar="FILE",
-        help="add to this file, and play what does not stand in it yet: several runs make one table",
+        help="add to this file, and play what does not stand in it yet: several runs make one table. The project that "
+        "is deployed lies beside it, so that the next run goes on with the fleet as it is, if that is whole",
     )
     parser.add_argument("--show", action="store_true", help="play nothing: print the table of --results")
     return parser

@@ -76,6 +76,15 @@ class Bed:
             raise RuntimeError(f"the fleet is not whole to begin with: {'; '.join(found)}")
         return bed
 
+    @classmethod
+    def found(cls, targets: Sequence[testbed.Target], folder: Path) -> Bed | None:
+        """Return the bed that an earlier run left in `folder` and on the hosts, if it is whole."""
+        if not (folder / ".git").exists():
+            return None
+        project = Project(folder, tuple(targets))
+        bed = cls(list(targets), project, int(project.git("log", "-1", "--format=%s").removeprefix("v")))
+        return None if bed.findings() else bed
+
     @property
     def hosts(self) -> list[str]:
         return [target.address for target in self.targets]

@@ -13,7 +13,7 @@ from testbed.faults.matrix import Result
 from testbed.faults.record import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from testbed.faults.cases import Case
@@ -22,17 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Campaign:
-    """Hosts, a folder for the project, and what came of the cases so far; `deadline`: no case begins later.
-
-    `totals` says how many cases each group has.
-    """
+    """Hosts, a folder for the project, and what came of the cases so far; `deadline`: no case begins later."""
 
     targets: Sequence[testbed.Target]
     folder: Path
     deadline: float
     record: Record = field(default_factory=Record)
     skipped: list[tuple[str, str]] = field(default_factory=list)
-    totals: Mapping[str, int] = field(default_factory=dict)
 
     def bed(self) -> Bed:
         return Bed.make(self.targets, self.folder)
@@ -50,7 +46,7 @@ class Campaign:
             if time.monotonic() > self.deadline:
                 self.skipped.append((case.group, case.moment))
                 continue
-            result = replace(play(bed, case), of=self.totals.get(case.group, 1), product=self.record.product)
+            result = replace(play(bed, case), product=self.record.product)
             self.record.add(result)
             print(result, flush=True)
             if result.failed:

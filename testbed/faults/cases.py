@@ -98,7 +98,8 @@ def step(title: str, *, done: bool = False, host: str | None = None) -> Moment:
 def moments(host: str | None) -> list[Moment]:
     """One or two in each phase of a deploy; `host` is where they are looked for."""
     return [
-        step("build the image", host=host),
+        step("build the image"),
+        step("take the image", done=True),
         step("migrate the database"),
         step("start ", host=host),
         step("gate ", host=host),

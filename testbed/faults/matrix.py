@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,6 @@ class Result:
     seconds: float
     broken: tuple[str, ...]
     struck: bool = True
-    of: int = 1  # cases that its group has
     day: str = ""
     product: str = ""  # record.py
 
@@ -47,11 +46,12 @@ class Result:
 
 @dataclass(frozen=True)
 class Matrix:
-    """All results, and what there was no time for."""
+    """All results, and what there was no time for; `totals` is how many cases each group has."""
 
     results: Sequence[Result]
     skipped: Sequence[tuple[str, str]] = ()  # group, moment
     about: str = ""
+    totals: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def failed(self) -> bool:
@@ -62,13 +62,13 @@ class Matrix:
 
     def _lines(self) -> Iterator[str]:
         yield self.about
-        groups = list(dict.fromkeys(result.group for result in self.results))
+        groups = list(dict.fromkeys((*self.totals, *(result.group for result in self.results))))
         wide = max(map(len, (*groups, "all")), default=0) + 2
         heads = f"{'cases':>6}{'of':>5}{'sent':>9}{'lost':>6}{'with the host':>15}{'failed':>8}{'exit codes':>20}"
         yield f"{'fault':<{wide}}{heads}"
         for group in (*groups, ""):
             some = [result for result in self.results if group in ("", result.group)]
-            of = sum(self._of(each) for each in (groups if not group else [group]))
+            of = self.totals.get(group, 1) if group else sum(self.totals.get(each, 1) for each in groups)
             played = len({(result.group, result.moment) for result in some})
             codes = sorted({code for result in some for code in result.codes})
             yield (
@@ -80,17 +80,12 @@ class Matrix:
             left = [moment for which, moment in self.skipped if which == group]
             if left:
                 yield f"no time for: {group}: {_in_short(left)}"
-        for group in dict.fromkeys(which for which, _ in self.skipped if which not in groups):
-            yield f"no time for: {group}, at all"
         late = [result.waited for result in self.results if result.waited > 1]
         if late:
             yield f"the lock of a lost operator was held for up to {max(late):.0f} s, in {len(late)} cases"
         for result in self.results:
             if result.failed:
                 yield f"\n{result}"
-
-    def _of(self, group: str) -> int:
-        return max(result.of for result in self.results if result.group == group)
 
 
 def _in_short(moments: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from testbed.faults.matrix import Result
 from testbed.project import ROOT
@@ -30,22 +30,40 @@ def product() -> str:
 
 
 class Record:
-    """The results in a file that were played on this product; without a file, those of one run."""
+    """The results in a file that were played on this product; without a file, those of one run.
+
+    `events` says how many events an undisturbed run of each verb has, once they were counted.
+    """
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self.product = product()
-        lines = path.read_text().splitlines() if path and path.exists() else []
-        every = [Result(**{**found, "codes": tuple(found["codes"]), "broken": tuple(found["broken"])})
-                 for found in map(json.loads, lines)]  # fmt: skip
-        self.results = [result for result in every if result.product == self.product]
-        self.old = len(every) - len(self.results)
+        self.events: dict[str, int] = {}
+        self.results: list[Result] = []
+        self.old = 0
+        for line in path.read_text().splitlines() if path and path.exists() else []:
+            self._take(json.loads(line))
+
+    def _take(self, found: dict[str, Any]) -> None:
+        if found["product"] != self.product:
+            self.old += "events" not in found
+        elif "events" in found:
+            self.events = found["events"]
+        else:
+            self.results.append(Result(**found | {"codes": tuple(found["codes"]), "broken": tuple(found["broken"])}))
 
     def add(self, result: Result) -> None:
         self.results.append(result)
+        self._write(asdict(result))
+
+    def count(self, events: dict[str, int]) -> None:
+        self.events = events
+        self._write({"product": self.product, "events": events})
+
+    def _write(self, line: dict[str, Any]) -> None:
         if self._path:
             with self._path.open("a") as file:
-                file.write(json.dumps(asdict(result)) + "\n")
+                file.write(json.dumps(line) + "\n")
 
     def has(self, group: str, moment: str) -> bool:
         """Say whether a case went well already; one that failed is to be played again."""

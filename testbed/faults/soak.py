@@ -50,6 +50,7 @@ def main() -> int:
     parser.add_argument("--kind", choices=HOST_KINDS, default="trixie", help="of the two hosts (%(default)s)")
     options = parser.parse_args()
     events.show()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it, and so would operators
     seed = options.seed if options.seed is not None else int(time.time()) % 10_000
     targets = testbed.up(HOSTS, options.kind)
     with tempfile.TemporaryDirectory() as folder:

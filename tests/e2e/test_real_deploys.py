@@ -50,7 +50,7 @@ echo nginx
 def test_check_finds_nothing_that_would_stop_a_first_deploy(stage: Stage) -> None:
     said = stage.inv("check")
     assert said.code == 0, said.text
-    assert "nothing would stop a deploy" in said.out
+    assert "nothing would stop a deploy, and nothing would be lost by one" in said.out
 
 
 def test_plan_of_a_first_deploy_leaves_the_hosts_as_bare_as_they_were(stage: Stage) -> None:

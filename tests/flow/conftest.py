@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from world import World
 
-from deploy import clock, config, fleet, flow, run
+from deploy import check, clock, config, fleet, flow, run
 from deploy.console import Console
 from deploy.console.redact import redactor
 from deploy.recipe import plan
@@ -91,6 +91,10 @@ class Operator:
         setup = self.setup(hosts)
         console.hide(redactor(setup.env, setup.readings))
         return story(setup, lambda: self._connect(hosts), console, *words)
+
+    def check(self, *, files_only: bool = False, as_json: bool = False) -> None:
+        console = Console(out=self.printed, as_json=as_json)
+        check.check(self.setup(), self._connect, console, files_only=files_only)
 
     def live(self) -> list[str]:
         """Return the release that each host serves."""

@@ -8,10 +8,10 @@ import threading
 from typing import Any
 
 import pytest
-from world import WorldHold
+from world import WorldHold, WorldMachine
 
 from deploy import clock, lock
-from deploy.errors import Failed, GreenroomError, Interrupted, Locked, NeedsHuman
+from deploy.errors import Failed, GreenroomError, Interrupted, Locked, NeedsHuman, StepFailed
 from deploy.recipe import plan
 from deploy.recipe.steps import Phase
 from deploy.run import Batching, Run, no_parcels
@@ -337,6 +337,29 @@ def test_a_host_that_is_away_for_a_while_is_waited_for(operator_of: Any, time: l
     operator.deploy()
     assert sum(time) == 10
     assert "asking again" in operator.text
+    operator.assert_whole()
+
+
+def test_disks_may_come_back_after_their_host(
+    operator_of: Any, time: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    operator.write("2")
+    operator.world.cuts = {len(operator.world.writes()) + 4}
+    real = WorldMachine.hold
+    refused: list[WorldMachine] = []
+
+    def hold(machine: WorldMachine, script: Any) -> WorldHold:
+        if script.commands[0].words[-1] == "again" and len(refused) < 3:
+            refused.append(machine)
+            raise StepFailed("mkdir: cannot create directory 'greenroom': Read-only file system")
+        return real(machine, script)
+
+    monkeypatch.setattr(WorldMachine, "hold", hold)
+    operator.deploy()
+    assert len(refused) == 3
+    assert sum(time) == 6
     operator.assert_whole()
 
 

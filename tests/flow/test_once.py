@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from deploy.errors import Failed
+from deploy import lock
+from deploy.errors import Failed, NeedsHuman
 from deploy.run import Batching
 
 
@@ -128,6 +129,34 @@ def test_a_link_that_is_lost_on_the_way_is_mended_and_the_image_arrives(operator
             break
         operator.assert_whole()
     assert cut > 20
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_read_that_breaks_off_is_done_again_from_a_host_that_came_back(operator_of: Any, times: int) -> None:
+    operator = operator_of(3)
+    builder = next(iter(operator.world.boxes.values()))
+    builder.breaks_reads = times
+    operator.deploy()
+    assert builder.breaks_reads == 0
+    assert len(builder.sent) == 1
+    operator.assert_whole()
+
+
+def test_a_builder_that_does_not_come_back_undoes_the_deploy_on_the_others(
+    operator_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = operator_of(3)
+    operator.deploy()
+    monkeypatch.setattr(lock, "ABSENCE", 0)
+    builder = next(iter(operator.world.boxes.values()))
+    builder.breaks_reads, builder.away = 1, 10_000
+    operator.write("2")
+    with pytest.raises(NeedsHuman):
+        operator.deploy()
+    builder.away = 0
+    operator.world.revive()
+    operator.deploy()
+    operator.assert_whole()
 
 
 def test_a_plan_tells_who_builds_and_who_takes(operator_of: Any) -> None:

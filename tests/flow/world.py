@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import IO, TYPE_CHECKING, Any
 
+from deploy import clock
 from deploy.errors import LinkLost, StepFailed, Unreachable
 from deploy.recipe import files, shell
 from deploy.recipe.shell import Answer, Begin, End, Finished, Line
@@ -54,8 +55,9 @@ class Box:
 
     `sick` holds images that never become healthy here, `refuse` words that fail here and how often; for so many
     attempts to come back to it, it is `away`. On a `full` disk no new holder can be written down. Its engine may not
-    take images from which layers were left out (`takes_parts`); `sent` is what was left out of those that it sent.
-    A cut link is its reboot if it `reboots`; while its `engine_starts`, the fence cannot look at what docker runs.
+    take images from which layers were left out (`takes_parts`); `sent` is what was left out of those that it sent; so
+    many of its first reads end with its link (`breaks_reads`). A cut link is its reboot if it `reboots`; while its
+    `engine_starts`, the fence cannot look at what docker runs. Its clock is `clock_ahead` seconds ahead.
     """
 
     name: str
@@ -86,12 +88,14 @@ class Box:
     containerd: bool = False
     takes_parts: bool = True
     refuses_images: bool = False
+    breaks_reads: int = 0
     sent: list[tuple[int, ...]] = field(default_factory=list)
     dies_in_settle: set[str] = field(default_factory=set)
     refuse: dict[str, int] = field(default_factory=dict)
     lacks: tuple[str, ...] = ()
     logs: dict[str, list[str]] = field(default_factory=dict)
     commands: dict[tuple[str, ...], tuple[int, str]] = field(default_factory=dict)
+    clock_ahead: int = 0
     was_served: bool = False
     received: list[str] = field(default_factory=list)
 
@@ -193,6 +197,19 @@ class WorldHold:
             self._box.let_go()
 
 
+class _Half(io.BytesIO):
+    """What came of an image until the link went away."""
+
+    def __init__(self) -> None:
+        super().__init__(b"{")
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        block = super().read(size)
+        if not block:
+            raise LinkLost("the link went away while a host was read")
+        return block
+
+
 class WorldMachine:
     """One host of the world, as `deploy.apply.Machine`."""
 
@@ -245,6 +262,11 @@ class WorldMachine:
             if self._cut:
                 raise LinkLost("the link broke", sent=False)
             self._world.log.append((self._box.name, command))
+            if self._box.breaks_reads:
+                self._box.breaks_reads -= 1
+                self._cut = True
+                self._box.let_go()
+                return _Half()
             return io.BytesIO(_Words(self._world, self._box, dict(script.variables), None).do_send_image(*without))
 
     def run(
@@ -388,6 +410,7 @@ class _Words:
                 self.answer("health", colour, "healthy" if c.healthy else "sick")
 
     def do_examine(self, *_ports: str) -> None:
+        self.answer("clock", int(clock.utc_now().timestamp()) + self.box.clock_ahead)
         self.answer("compose_version", "2.26.1")
         if self.nginx_runs():
             self.answer("nginx_version", "1.30.6")

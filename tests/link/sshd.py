@@ -53,7 +53,6 @@ def keygen(*arguments: str | Path) -> None:
 
 
 def make_key(path: Path, kind: str = "ed25519", passphrase: str = "", *more: str) -> Path:
-    # paramiko cannot read an ECDSA key without a comment whose parts happen to need no padding: one in eight.
     keygen("-t", kind, "-N", passphrase, "-C", "made for a test", "-f", path, *more)
     return path
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sshd import ME, Place, make_key, printed, public
+from sshd import ME, Place, keygen, make_key, printed, public
 
 from deploy.config import Ssh
 from deploy.errors import Unfit, Unreachable
@@ -41,6 +41,15 @@ def test_a_key_file_of_any_kind_opens(place: Place, kind: str) -> None:
     key = make_key(place.home / "own", kind)
     place.authorized.write_text(public(key))
     assert printed(place.connect(sshd.host, Ssh(identity=str(key))), "echo in") == ["in"]
+
+
+@pytest.mark.parametrize("passphrase", ["", "sesame"])
+def test_a_key_is_read_whatever_padding_its_file_needs(tmp_path: Path, passphrase: str) -> None:
+    """Of one ECDSA key in three what stands in the file needs none, and ends with the length of the comment: 0."""
+    for number in range(12):
+        key = tmp_path / f"key{number}"
+        keygen("-t", "ecdsa", "-N", passphrase, "-a", "1", "-C", "", "-f", key)
+        assert login._load(key, passphrase or None).get_base64() == public(key).split()[1]
 
 
 @pytest.fixture

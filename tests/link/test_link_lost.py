@@ -191,12 +191,14 @@ def test_a_host_that_hangs_up_at_first_is_tried_again(place: Place) -> None:
     assert relay.connections == 3
 
 
-def test_more_hosts_than_an_sshd_takes_at_once_come_through_one_jump_host(place: Place) -> None:
-    hosts = 24
-    jump, sshd = place.sshd(more="MaxStartups 10:100:10"), place.sshd()
+@pytest.mark.parametrize(("hosts", "startups", "limit"), [(24, 10, Ssh().limit), (10, 3, 2)])
+def test_more_hosts_than_an_sshd_takes_at_once_come_through_one_jump_host(
+    place: Place, hosts: int, startups: int, limit: int
+) -> None:
+    jump, sshd = place.sshd(more=f"MaxStartups {startups}:100:{startups}"), place.sshd()
     names = [Host(f"web{n}", ME) for n in range(hosts)]
     place.config(f"Host web*\n  HostName 127.0.0.1\n  Port {sshd.port}\n  ProxyJump 127.0.0.1:{jump.port}\n")
-    everybody = fleet.connect(names, Door(Ssh(connect_timeout=60), names, lambda: None).connect)
+    everybody = fleet.connect(names, Door(Ssh(connect_timeout=60, limit=limit), names, lambda: None).connect)
     everybody.close()
     assert jump.logins() == hosts
     assert "past MaxStartups" not in jump.log.read_text()

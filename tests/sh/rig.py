@@ -265,7 +265,7 @@ exit 64""",
         return self.run_text(self._text(self.script(*commands, run="", holds=False, **variables)))
 
     def _text(self, script: Script) -> str:
-        return script.render(self.library, TOKEN)
+        return script.render(library(command.words[0] for command in script.commands) + self._clock, TOKEN)
 
     @property
     def library(self) -> str:

@@ -18,7 +18,7 @@ from deploy.host import library
 from deploy.recipe import shell
 from deploy.recipe.shell import Alive, Answer, Begin, End, Finished, Line
 
-PARTS = [Path(host.__file__).parent / part for part in host.PARTS]
+PARTS = [Path(host.__file__).parent / part for part in (*host.PARTS, *host.RARE.values())]
 
 
 def test_shellcheck_finds_nothing_in_the_library() -> None:
@@ -34,6 +34,11 @@ def test_shellcheck_finds_nothing_in_the_library() -> None:
 
 def test_every_part_of_the_library_is_sent() -> None:
     assert {path.name for path in PARTS} == {path.name for path in Path(host.__file__).parent.glob("*.sh")}
+
+
+def test_a_rare_part_travels_only_with_its_own_words() -> None:
+    assert "setup_user()" not in library(["observe", "gate"])
+    assert "setup_user()" in library(["setup_survey"])
 
 
 def test_comments_and_blank_lines_stay_at_home() -> None:

@@ -211,15 +211,18 @@ def asks_for(colour: str, who: str = "") -> str:
     return f"-sf -o /dev/null -m 5 {who}-H Host: app.example.com http://127.0.0.1:{DOORS[colour]}/healthz"
 
 
-def curl(rig: Rig, colour: str, after: int = 1, come: str = "172.18.0.3:8000") -> None:
-    """Let a colour answer the gate from the look `after` on, 0 is never; the door says where answers `come` from."""
+def curl(rig: Rig, colour: str, after: int = 1, come: str = "172.18.0.3:8000", code: int = 503) -> None:
+    """Let a colour answer the gate from the look `after` on, 0 is never; the door says where answers `come` from.
+
+    The last look of a gate that is not passed gets the status `code`.
+    """
     looks = rig.home / "looks"
     asked = asks_for(colour, "-w %header{greenroom-upstream} ")
     rig.program(
         "curl",
         f"""echo x >>{looks}
 case $* in
-*"-w status"*) printf 'status 503 from {come}\\n' ;;
+*"-w status"*) printf 'status {code} from {come}\\n' ;;
 "{asked}") [ {after} != 0 ] && [ "$(cat {looks} | while read -r x; do printf x; done)" != "" ] &&
     n=0 && while read -r x; do n=$((n + 1)); done <{looks} && [ "$n" -ge {after} ] && printf %s '{come}' ;;
 *) echo "curl $*"; exit 99 ;;
@@ -282,6 +285,18 @@ def test_a_gate_that_times_out_says_what_was_asked_what_came_and_shows_the_log(r
         "log of aaa",
         "--- last lines of app-green-web-1",
         "log of bbb",
+    ]
+
+
+def test_a_gate_that_hears_400_says_what_django_means_by_it(rig: Rig) -> None:
+    rig.nginx_runs()
+    rig.colour_runs("green", "aaa")
+    curl(rig, "green", after=0, code=400)
+    status, said = gate(rig, seconds=0)
+    assert status == 1
+    assert said.splitlines()[1:3] == [
+        "status 400 from 172.18.0.3:8000",
+        "Django says 400 to a host that ALLOWED_HOSTS lacks: is app.example.com (health.host) there?",
     ]
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -317,25 +320,121 @@ def test_a_host_without_history_has_none(rig: Rig) -> None:
     assert outcome.answers == []
 
 
-def test_examine_asks_nginx_for_its_version_and_its_tools(rig: Rig) -> None:
+MTU = 'network inspect -f {{index .Options "com.docker.network.driver.mtu"}} settings'
+ROUTES = """Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT
+tun0 00000000 0100000A 0003 0 0 0 00000000 0 0 0
+eth0 00000000 0100000A 0003 0 0 50 00000000 0 0 0
+eth1 0000000A 00000000 0001 0 0 0 00FFFFFF 0 0 0
+"""
+
+
+@pytest.fixture
+def examined(rig: Rig) -> Rig:
+    """A host that can be examined; nginx does not run."""
     rig.docker("compose version --short", "2.26.1\n")
-    rig.nginx_runs()
-    rig.program("nginx", "echo 'nginx version: nginx/1.30.6' >&2", inside=True)
-    outcome = rig.look(facts.examine("80"))
+    rig.docker("info --format {{.DockerRootDir}}", "/nowhere\n")
+    rig.docker(MTU, status=1)
+    rig.docker(NGINX_PS)
+    return rig
+
+
+def test_examine_asks_nginx_for_its_version_and_its_tools(examined: Rig) -> None:
+    examined.nginx_runs()
+    examined.program("nginx", "echo 'nginx version: nginx/1.30.6' >&2", inside=True)
+    outcome = examined.look(facts.examine("80"))
     assert outcome.one("compose_version") == "2.26.1"
     assert outcome.one("nginx_version") == "1.30.6"
     assert outcome.values("nginx_lacks") == [("curl",)]
+    assert outcome.values("live_status") == []
+    assert outcome.finished
 
 
-def test_examine_finds_a_port_that_another_program_has(rig: Rig) -> None:
+def test_examine_asks_the_live_colour_what_the_gate_would_ask_of_one_like_it(examined: Rig) -> None:
+    examined.nginx_runs()
+    examined.program("nginx", "echo 'nginx version: nginx/1.30.6' >&2", inside=True)
+    asked = "-s -o /dev/null -m 5 -w %{http_code} -H Host: app.example.com http://127.0.0.1:8001/healthz"
+    examined.program(
+        "curl",
+        f'case "$*" in *:8002/) echo green ;; "{asked}") printf 400 ;; *) exit 7 ;; esac',
+        inside=True,
+    )
+    assert examined.look(facts.examine("80")).one("live_status") == "400"
+
+
+def test_examine_asks_nothing_of_a_colour_where_nobody_is_live(examined: Rig) -> None:
+    examined.nginx_runs()
+    examined.program("nginx", "echo 'nginx version: nginx/1.30.6' >&2", inside=True)
+    examined.program("curl", "echo none", inside=True)
+    outcome = examined.look(facts.examine("80"))
+    assert outcome.values("live_status") == []
+    assert outcome.finished
+
+
+def test_examine_finds_a_port_that_another_program_has(examined: Rig) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as gone:
         free = gone.getsockname()[1]
         gone.close()
-        rig.docker("compose version --short", status=1)
-        rig.docker(NGINX_PS)
-        outcome = rig.look(facts.examine(str(taken.getsockname()[1]), str(free)))
+        examined.docker("compose version --short", status=1)
+        outcome = examined.look(facts.examine(str(taken.getsockname()[1]), str(free)))
         assert outcome.values("port_taken") == [(str(taken.getsockname()[1]),)]
         assert outcome.finished
+
+
+def test_examine_tells_the_time(examined: Rig) -> None:
+    before = int(time.time())
+    assert before <= int(examined.look(facts.examine()).one("clock")) <= time.time()
+
+
+@pytest.mark.parametrize(
+    ("says", "free"),
+    [
+        ("F Inodes IUsed IFree IUse% M\n/dev/a 900 1 899 1% /\n/dev/b 500 1 499 1% /home\n", [("499",)]),
+        ("F Inodes IUsed IFree IUse% M\nbtrfs 0 0 0 - /\n/dev/b 500 1 499 1% /home\n", [("499",)]),
+        ("F Inodes IUsed IFree IUse% M\nbtrfs 0 0 0 - /\n", []),
+        ("F Inodes IUsed IFree IUse% M\n/dev/a 98765432109 1 98765432108 1% /\n", [("98765432108",)]),
+        ("df: unknown option", []),
+    ],
+)
+def test_examine_counts_the_inodes_that_are_free(examined: Rig, says: str, free: list[tuple[str]]) -> None:
+    examined.program("df", f'[ "$*" = "-Pi . ." ] && printf %b {shlex.quote(says)}')
+    assert examined.look(facts.examine()).values("inodes_free") == free
+
+
+def test_examine_reads_the_real_inodes(examined: Rig) -> None:
+    place = os.statvfs(examined.home)
+    found = examined.look(facts.examine()).values("inodes_free")
+    if place.f_files:
+        assert abs(int(found[0][0]) - place.f_favail) < 100_000
+    else:
+        assert found == []
+
+
+@pytest.mark.parametrize(("options", "network"), [("", "1500"), ("1400", "1400")])
+def test_examine_compares_the_link_with_the_network(examined: Rig, options: str, network: str) -> None:
+    """The smallest of the links with a default route; the network's own option, or docker's 1500."""
+    examined.program(
+        "cat",
+        f"""case $1 in
+/proc/net/route) printf '%s' {shlex.quote(ROUTES)} ;;
+/sys/class/net/tun0/mtu) echo 1420 ;;
+/sys/class/net/eth0/mtu) echo 9000 ;;
+*) exit 1 ;;
+esac""",
+    )
+    examined.docker(MTU, f"{options}\n")
+    assert examined.look(facts.examine()).values("mtu") == [("1420", network)]
+
+
+def test_examine_takes_dockers_default_for_a_network_that_is_not_there(examined: Rig) -> None:
+    examined.program("cat", f"case $1 in *route) printf '%s' {shlex.quote(ROUTES)} ;; *) echo 1280 ;; esac")
+    assert examined.look(facts.examine()).values("mtu") == [("1280", "1500")]
+
+
+def test_examine_says_nothing_of_a_link_where_there_is_no_way_out(examined: Rig) -> None:
+    examined.program("cat", "exit 1")
+    outcome = examined.look(facts.examine())
+    assert outcome.values("mtu") == []
+    assert outcome.finished
 
 
 def test_the_variables_of_these_tests_are_those_that_every_script_gets() -> None:

@@ -296,7 +296,9 @@ class SimMachine:
         variables = dict(script.variables)
         image = f"{variables['PROJECT']}:{variables['RELEASE']}"
         if image not in self._box.images:
-            self._world.violate(f"{self._box.name}: {image} is to be sent, and is not there")
+            raise StepFailed(
+                "send the image: failed: No such image"
+            )  # who lost the lock may find that it was forgotten
         return SimPayload(self.link, image)
 
     def hold(self, script: Script) -> SimHold:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
@@ -40,7 +41,7 @@ def test_the_sample_holds_every_key_with_its_default(folder: Path) -> None:
     assert setup.app.health.path == "/healthz"
     shown = set(sample) | {"settings", "hosts", "dotenv", "stack"}
     assert shown == set(config.TopKeys.__struct_fields__)
-    assert set(sample["ssh"]) == set(config.Ssh.__struct_fields__)
+    assert sample["ssh"] == msgspec.to_builtins(config.Ssh())
     assert set(sample["health"]) == set(config.HealthKeys.__struct_fields__)
     text = (ROOT / "invoke.yaml").read_text()
     stack = text[text.index("# stack:") : text.index("# settings:")]
@@ -84,6 +85,13 @@ def test_paths_of_ssh_start_where_invoke_yaml_lies_or_at_home(folder: Path) -> N
 def test_a_home_that_nobody_has_is_refused(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"deploy\.ssh\.identity: '~nobody-here/key': could not determine home"):
         config.load(data(ssh={"identity": "~nobody-here/key"}), folder)
+
+
+def test_who_builds_is_one_host_or_each(folder: Path) -> None:
+    assert config.load(data(), folder).app.build == "once"
+    assert config.load(data(envs={"prod": {"hosts": ["a"], "build": "each"}}), folder).app.build == "each"
+    with pytest.raises(ConfigError, match=r"deploy\.build: invalid enum value 'twice'"):
+        config.load(data(build="twice"), folder)
 
 
 def test_two_colour_files_may_differ(folder: Path) -> None:
@@ -180,6 +188,17 @@ def test_a_settle_flag_wins_and_must_be_a_number(folder: Path) -> None:
     assert config.load(data(settle=9), folder, settle="3").app.settle == 3
     with pytest.raises(ConfigError, match="--settle: expected seconds"):
         config.load(data(), folder, settle="3s")
+
+
+def test_a_limit_flag_wins_and_must_be_a_number_of_connections(folder: Path) -> None:
+    assert config.load(data(), folder).ssh.limit == 8
+    assert config.load(data(ssh={"limit": 4}), folder).ssh.limit == 4
+    assert config.load(data(ssh={"limit": 4}), folder, limit="20").ssh.limit == 20
+    with pytest.raises(ConfigError, match="--limit: expected how many connections"):
+        config.load(data(), folder, limit="web1")
+    for flags in ({"limit": "0"}, {}):
+        with pytest.raises(ConfigError, match=r"deploy\.ssh\.limit: expected at least 1, got 0"):
+            config.load(data(ssh={"limit": 0}), folder, **flags)
 
 
 def test_a_setup_shows_no_value_of_the_env_file(folder: Path) -> None:

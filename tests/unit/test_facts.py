@@ -169,6 +169,14 @@ def test_releases_are_sorted_by_id_and_matched_with_images_by_their_tag() -> Non
     )
 
 
+def test_an_image_without_its_release_is_an_orphan_if_it_is_one_of_ours() -> None:
+    ours = ("20261122-154730-d7d0089", "20261122-154820-85a8b6f-dirty", "20261122-154849")
+    seen = read(
+        *(("image", f"app:{tag}") for tag in (*ours, "latest", "2026", "<none>")), ("release", ours[0], "5", "{}")
+    )
+    assert seen.orphans == ours[1:]
+
+
 def test_a_record_may_hold_tabs_though_they_separate_answers() -> None:
     text = facts.record_text(RELEASE).replace('"finger"', '"fin\tger"')
     assert read(("release", "r1", "5", *text.split("\t"))).releases[0].record is None  # JSON knows no bare tab

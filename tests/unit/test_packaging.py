@@ -41,7 +41,7 @@ def test_the_console_script_offers_the_same_tasks_as_inv() -> None:
     said = subprocess.run(
         [sys.executable, "-c", script, "--list"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    for verb in ("check", "config", "deploy", "history", "init", "plan", "rollback", "status"):
+    for verb in ("check", "config", "deploy", "history", "init", "plan", "rollback", "setup", "status"):
         assert f"\n  {verb} " in said.stdout
 
 

@@ -10,8 +10,7 @@ import pytest
 
 from deploy.recipe import plan
 from deploy.recipe.model import App, Colour, Container, Facts, Health, Host, Release, StoredRelease
-from deploy.recipe.shell import Answer
-from deploy.recipe.steps import Phase, Plan, Step
+from deploy.recipe.steps import Cargo, Phase, Plan, Step
 
 WEB1, WEB2 = Host("web1"), Host("web2")
 APP = App(
@@ -298,6 +297,8 @@ def every_step() -> list[Step]:
     ]
     plans.append(plan.plan_rollback(app, WEB1, left, release("r3", conf="c3")))
     plans.append(deploy(full, release("r99"), app=replace(app, images=(("api",), ("jobs",)))))
+    builders = {WEB1: WEB1, WEB2: WEB1}
+    plans += [plan.plan_deploy(app, h, BARE, release("r2"), STAMPS, WEB1, builders) for h in builders]
     return [step for each in plans for phase in Phase for step in each.of(phase)]
 
 
@@ -324,8 +325,36 @@ def test_only_steps_that_merely_look_may_be_broken_off() -> None:
     assert patient == {"gate", "watch_colour", "settings_ready"}
 
 
-def test_only_the_step_that_receives_has_a_parcel() -> None:
-    assert {step.command.words[0] for step in every_step() if step.parcel} == {"receive"}
+def test_only_the_steps_that_receive_have_a_parcel() -> None:
+    assert {step.command.words[0] for step in every_step() if step.parcel} == {"receive", "take_image"}
+
+
+def test_steps_with_a_parcel_are_alone_with_it_in_their_phase() -> None:
+    """A script has one standard input."""
+    for each in (
+        plan.plan_deploy(APP, h, RUNS, release("r2"), STAMPS, WEB1, {WEB1: WEB1, WEB2: WEB1}) for h in (WEB1, WEB2)
+    ):
+        for phase in Phase:
+            assert len([step for step in each.of(phase) if step.parcel]) <= 1
+
+
+# --- who builds ------------------------------------------------------------------------------------------------
+
+
+def test_a_host_that_another_builds_for_takes_the_image_before_anybody_migrates() -> None:
+    builders = {WEB1: WEB1, WEB2: WEB1}
+    one = plan.plan_deploy(APP, WEB1, BARE, release("r2"), STAMPS, WEB1, builders)
+    other = plan.plan_deploy(APP, WEB2, BARE, release("r2"), STAMPS, WEB1, builders)
+    assert {"build", "tell_built"} < set(words(one, Phase.PREPARE))
+    assert words(one, Phase.SHIP) == []
+    assert "build" not in words(other, Phase.PREPARE)
+    assert words(other, Phase.SHIP) == ["take_image"]
+    assert [step.parcel for step in other.of(Phase.SHIP)] == [Cargo("r2", WEB1, WEB2)]
+    assert list(Phase).index(Phase.PREPARE) < list(Phase).index(Phase.SHIP) < list(Phase).index(Phase.MIGRATE)
+
+
+def test_a_host_that_builds_for_itself_alone_tells_nobody() -> None:
+    assert "tell_built" not in words(deploy(BARE), Phase.PREPARE)
 
 
 # --- prunable --------------------------------------------------------------------------------------------------
@@ -375,6 +404,12 @@ def test_confs_of_kept_releases_stay_and_others_go() -> None:
     gone, confs = plan.prunable(replace(APP, keep=3), facts, release("r6", conf="c6", replaces="r5"))
     assert gone == ("r2", "r3")
     assert confs == ("c2", "c3")
+
+
+def test_an_image_without_a_release_goes_unless_it_is_wanted() -> None:
+    facts = replace(RUNS, orphans=("r1", "r2", "r7", "r8"))
+    gone, _ = plan.prunable(APP, facts, release("r2", replaces="r8"))
+    assert gone == ("r7", "r8")  # the release before cannot be gone back to: its files are not there
 
 
 def test_nothing_old_is_no_step() -> None:
@@ -504,7 +539,7 @@ def test_there_is_no_way_back_from_a_first_release_or_from_nothing() -> None:
     assert plan.rollback_target(APP, {}) == ""
 
 
-# --- fitness, shortcomings -------------------------------------------------------------------------------------
+# --- fitness ---------------------------------------------------------------------------------------------------
 
 
 def test_a_host_with_all_it_needs_is_fit() -> None:
@@ -534,23 +569,6 @@ BY_GROUP_OR_SUDO = " (add the login to the group docker there, or set deploy.ssh
 )
 def test_a_host_that_is_unfit_says_why(facts: Facts, reasons: tuple[str, ...]) -> None:
     assert plan.fitness(APP, facts) == reasons
-
-
-@pytest.mark.parametrize("version", ["1.27.3", "1.27.10", "1.30.6", "2.0"])
-def test_an_nginx_that_finds_new_containers_is_new_enough(version: str) -> None:
-    assert plan.shortcomings([Answer("nginx_version", (version,)), Answer("compose_version", ("1.29.2",))]) == []
-
-
-@pytest.mark.parametrize("version", ["1.26.3", "1.27.2", "1.9.15", ""])
-def test_an_nginx_that_does_not_is_too_old(version: str) -> None:
-    (reason,) = plan.shortcomings([Answer("nginx_version", (version,))])
-    assert reason == f"nginx is {version}; the switch needs 1.27.3 or newer"
-
-
-def test_shortcomings_name_ports_and_tools() -> None:
-    taken, lacks = plan.shortcomings([Answer("port_taken", ("80",)), Answer("nginx_lacks", ("curl",))])
-    assert taken.startswith("port 80 is taken")
-    assert lacks.startswith("nginx's image has no curl")
 
 
 # --- describe --------------------------------------------------------------------------------------------------

@@ -257,7 +257,6 @@ def test_a_project_s_own_confs_go_as_they_are_and_are_looked_at(folder: Path) ->
         ("colour.yml", "", r"expected a compose file"),
         ("colour.yml", "a: !!python/object/apply:os.getcwd []\n", r"is no YAML"),
         ("colour.yml", "services: {app: {}}\n", r"service: templates/colour.yml has no service web; it has: app"),
-        ("colour.yml", "services: {web: {container_name: x}}\n", r"web has a container_name, so blue and green"),
         ("setting_prod.yml", "services: {redis: {}, celery: {}}\n", r"proxy: .* no service nginx; it has: celery"),
         ("setting_prod.yml", "services: {nginx: {}}\n", r"deploy.workers: .* has no service celery"),
     ],

@@ -119,7 +119,7 @@ def test_waiting_for_one_s_turn_does_not_count() -> None:
         (ConnectionResetError(104, "Connection reset by peer"), 4, "cannot be reached: connection reset"),
         (OSError(113, "No route to host"), 4, "cannot be reached: no route to host"),
         (TimeoutError(), 4, "it did not answer in time"),
-        (EOFError(), 4, "it hung up before it said who it is"),
+        (EOFError(), 4, r"it hung up before it said who it is \(too many logins at once\? --limit\)"),
         (paramiko.SSHException("Error reading SSH protocol banner"), 4, "it hung up before it said who it is"),
         (paramiko.ssh_exception.IncompatiblePeer("no acceptable ciphers"), 1, "no acceptable ciphers"),
         (PermissionError(13, "Permission denied"), 1, "permission denied"),
@@ -142,10 +142,11 @@ def test_only_what_may_be_over_in_a_second_is_tried_again(
     assert dials == ["web1"] * tries
 
 
-def test_no_more_connections_start_at_once_than_one_sshd_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("limit", [Ssh().limit, 1, 3])
+def test_no_more_connections_start_at_once_than_one_sshd_takes(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     at_once: list[int] = []
     under_way: list[int] = []
-    full = threading.Barrier(door.STARTS, timeout=20)
+    full = threading.Barrier(limit, timeout=20)
 
     def dial(*_: object) -> socket.socket:
         under_way.append(1)
@@ -155,15 +156,15 @@ def test_no_more_connections_start_at_once_than_one_sshd_takes(monkeypatch: pyte
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(wire, "dial", dial)
-    opener = Door(Ssh(config="/nowhere", known_hosts="/nowhere"), [], lambda: None)
+    opener = Door(Ssh(config="/nowhere", known_hosts="/nowhere", limit=limit), [], lambda: None)
 
     def start(number: int) -> None:
         with contextlib.suppress(Unreachable):
             opener.connect(Host(f"web{number}", "ann"))
 
-    threads = [threading.Thread(target=start, args=(number,)) for number in range(3 * door.STARTS)]
+    threads = [threading.Thread(target=start, args=(number,)) for number in range(3 * limit)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(20)
-    assert max(at_once) == door.STARTS < 10
+    assert max(at_once) == limit < 10

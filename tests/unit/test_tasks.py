@@ -21,12 +21,12 @@ class Fleet:
 
 @pytest.fixture(autouse=True)
 def fleet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(front, "_setup", lambda *_: None)
+    monkeypatch.setattr(front, "_setup", lambda *flags: flags[-1])
     monkeypatch.setattr(front, "_connect", lambda _setup, opened, _skips: opened.append(Fleet()))
 
 
 def run(*happens: Event | BaseException) -> Any:
-    with front._opened(Context(), env="", hosts="", json=False, verbose=False) as (_, connect, console):
+    with front._opened(Context(), env="", hosts="", limit="", json=False, verbose=False) as (_, connect, console):
         connect()
         for each in happens:
             if isinstance(each, BaseException):
@@ -55,6 +55,16 @@ def test_a_failure_keeps_its_exit_code_when_ctrl_c_is_pressed_after_it(capsys: p
         run(NeedsHuman("web1 is half way"))
     assert caught.value.code == 3
     assert capsys.readouterr().err == "web1 is half way\n"
+
+
+@pytest.mark.parametrize("each", [tasks.ns[name] for name in tasks.ns.task_names if name != "init"], ids=str)
+def test_every_task_that_connects_takes_a_limit_of_connections(each: Any) -> None:
+    assert "limit" in {argument.name for argument in each.get_arguments()}
+
+
+def test_the_limit_reaches_the_configuration() -> None:
+    with front._opened(Context(), env="", hosts="", limit="3", json=False, verbose=False) as (limit, *_):
+        assert limit == "3"  # type: ignore[comparison-overlap]  # what the stand-in for _setup was told last
 
 
 @pytest.mark.parametrize(
