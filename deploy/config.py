@@ -15,10 +15,10 @@ import msgspec
 
 from deploy import envfile
 from deploy.errors import ConfigError
-from deploy.recipe.model import App, Colour, Health, Host
+from deploy.recipe.model import App, Colour, Health, Hook, Host
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 FILE = "invoke.yaml"
 SSH_PORT = 22
@@ -39,6 +39,14 @@ class Ssh(msgspec.Struct, forbid_unknown_fields=True):
     identity: str = ""
     connect_timeout: int = 10
     sudo: bool = False
+
+
+HostMoment = Literal[
+    "after-prepare", "before-migrate", "after-migrate", "before-start", "after-start", "before-flip", "after-flip",
+    "before-settle", "after-settle", "before-finish", "after-finish", "failure",
+]  # fmt: skip
+Moment = Literal["before-prepare", HostMoment]
+"""When hooks may run. On a host there is nothing to run before the source has come, in prepare."""
 
 
 class EnvKeys(msgspec.Struct, forbid_unknown_fields=True):
@@ -63,6 +71,9 @@ class EnvKeys(msgspec.Struct, forbid_unknown_fields=True):
     keep: int = 5
     build_timeout: int = 1800
     migrate_timeout: int = 600
+    hooks: dict[Moment, list[str]] = msgspec.field(default_factory=dict)
+    host_hooks: dict[HostMoment, list[str]] = msgspec.field(default_factory=dict)
+    hook_timeout: int = 60
     ssh: Ssh = msgspec.field(default_factory=Ssh)
 
 
@@ -209,6 +220,11 @@ def _setup(top: TopKeys, keys: EnvKeys, name: str, directory: Path, hosts: str) 
             build_timeout=keys.build_timeout,
             migrate_timeout=keys.migrate_timeout,
             keep=keys.keep,
+            hooks=(
+                *_hooks(keys.hooks, "hooks", directory),
+                *(replace(hook, on_host=True) for hook in _hooks(keys.host_hooks, "host_hooks", None)),
+            ),
+            hook_timeout=keys.hook_timeout,
         ),
         hosts=_subset(every, hosts, where),
         ssh=_from(directory, keys.ssh),
@@ -235,6 +251,17 @@ def _local(directory: Path, text: str, where: str) -> Path:
         return path.resolve()
     except (OSError, ValueError, RuntimeError) as error:  # too long, a link to itself, a NUL, half a letter
         raise ConfigError(f"{where}: {text!r} cannot be a path here: {error}") from None
+
+
+def _hooks(written: Mapping[Any, list[str]], key: str, directory: Path | None) -> Iterator[Hook]:
+    """Read command lines by moment. Here a program with a / in its name is found from where invoke.yaml lies."""
+    for moment, lines in written.items():
+        for index, line in enumerate(lines):
+            where = f"deploy.{key}.{moment}[{index}]"
+            first, *rest = _split(line, where) or [""]
+            if not first:
+                raise ConfigError(f"{where}: expected a command line, like hooks/notify")
+            yield Hook(moment, (str(directory / first) if directory and "/" in first else first, *rest))
 
 
 def _from(directory: Path, ssh: Ssh) -> Ssh:
@@ -331,6 +358,7 @@ def _check_names(top: TopKeys, keys: EnvKeys, name: str, where: str) -> None:
         ("health.timeout", keys.health.timeout, 1),
         ("build_timeout", keys.build_timeout, 1),
         ("migrate_timeout", keys.migrate_timeout, 1),
+        ("hook_timeout", keys.hook_timeout, 1),
         ("ssh.connect_timeout", keys.ssh.connect_timeout, 1),
     ):
         if number < least:

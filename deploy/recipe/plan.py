@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deploy.recipe import docker, files, nginx
+from deploy.recipe import docker, files, hooks, nginx
 from deploy.recipe.facts import variables
 from deploy.recipe.model import Colour
 from deploy.recipe.steps import Phase, Plan
@@ -33,24 +33,30 @@ def plan_deploy(app: App, host: Host, facts: Facts, release: Release, stamps: Ma
     return Plan(
         note=describe(app, facts),
         live=live_release(app, facts),
-        steps=_flow_of_colours(app, host, facts, release, "deploy")
-        | {
-            Phase.PREPARE: (
-                *files.send(release, stamps, facts),
-                *_clear(app, facts, idle),
-                docker.ensure_network(app),
-                docker.ensure_volumes(app),
-                docker.validate(app, idle),
-                docker.build(app, idle),
-                *_configure(facts, release),
-                *_ensure_settings(missing, changed),
-            ),
-            Phase.MIGRATE: (docker.migrate(app, idle),) if host == leader and app.migrate else (),
-            Phase.UNDO: (
-                *_undo(app, facts, release),
-                files.forget([release.id], "it never stayed live"),
-            ),
-        },
+        steps=_with_hooks(
+            app,
+            host,
+            facts,
+            release,
+            "deploy",
+            {
+                Phase.PREPARE: (
+                    *files.send(release, stamps, facts),
+                    *_clear(app, facts, idle),
+                    docker.ensure_network(app),
+                    docker.ensure_volumes(app),
+                    docker.validate(app, idle),
+                    docker.build(app, idle),
+                    *_configure(facts, release),
+                    *_ensure_settings(missing, changed),
+                ),
+                Phase.MIGRATE: (docker.migrate(app, idle),) if host == leader and app.migrate else (),
+                Phase.UNDO: (
+                    *_undo(app, facts, release),
+                    files.forget([release.id], "it never stayed live"),
+                ),
+            },
+        ),
         asks=(
             *(f"{name} of {app.settings_stack} will be recreated: its definition changed" for name in changed),
             *(f"{name} of {app.settings_stack} will be removed: {app.settings_file} has it no more" for name in left),
@@ -67,11 +73,17 @@ def plan_rollback(app: App, host: Host, facts: Facts, release: Release) -> Plan:
     return Plan(
         note=describe(app, facts),
         live=live_release(app, facts),
-        steps=_flow_of_colours(app, host, facts, release, "rollback")
-        | {
-            Phase.PREPARE: (*_clear(app, facts, idle), *_configure(facts, release), *_ensure_settings(missing, ())),
-            Phase.UNDO: _undo(app, facts, release),
-        },
+        steps=_with_hooks(
+            app,
+            host,
+            facts,
+            release,
+            "rollback",
+            {
+                Phase.PREPARE: (*_clear(app, facts, idle), *_configure(facts, release), *_ensure_settings(missing, ())),
+                Phase.UNDO: _undo(app, facts, release),
+            },
+        ),
         refusals=fitness(app, facts),
         variables=variables(app, release_id=release.id, compose=facts.compose),
     )
@@ -90,6 +102,11 @@ def plan_unlock(app: App, who: str, reason: str) -> Plan:
         steps={Phase.FINISH: (files.unlock(reason), files.record_words(who, "unlock", reason))},
         variables=variables(app),
     )
+
+
+def _with_hooks(app: App, host: Host, facts: Facts, release: Release, verb: str, own: hooks.Steps) -> hooks.Steps:
+    """Put together what a deploy and a rollback share and what is a verb's own; the host's hooks stand around it."""
+    return hooks.around(app, host, facts, release, verb, _flow_of_colours(app, host, facts, release, verb) | own)
 
 
 def _flow_of_colours(app: App, host: Host, facts: Facts, release: Release, verb: str) -> dict[Phase, tuple[Step, ...]]:

@@ -14,6 +14,7 @@ FLOORS = [
     {"tasks"},
     {"flow", "check", "setup", "report"},
     {"run", "papers"},
+    {"hooks"},
     {"release", "lock"},
     {"source", "fleet", "machine"},
     {"machine.door"},
@@ -35,6 +36,7 @@ FLOORS = [
         "recipe.compose",
         "recipe.confs",
         "recipe.dockerfile",
+        "recipe.hooks",
     },
     {"recipe.steps"},
     {"recipe.shell", "recipe.model"},
@@ -116,7 +118,7 @@ def test_only_the_console_prints() -> None:
 
 
 def test_one_file_starts_programs() -> None:
-    assert importers("subprocess") == {"source"}
+    assert importers("subprocess") == {"source", "hooks"}
     assert not callers("os.system", "os.popen")
 
 
