@@ -33,7 +33,7 @@ FLOORS = [
         "recipe.nginx",
         "recipe.files",
         "recipe.facts",
-        "recipe.compose",
+        "recipe.documents",
         "recipe.confs",
         "recipe.dockerfile",
         "recipe.hooks",
