@@ -18,10 +18,10 @@ from deploy import envfile
 from deploy.errors import ConfigError
 from deploy.recipe import compose, derive
 from deploy.recipe.derive import Adopted, Outline
-from deploy.recipe.model import App, Colour, Health, Host
+from deploy.recipe.model import App, Colour, Health, Hook, Host
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 FILE = "invoke.yaml"
 SSH_PORT = 22
@@ -61,6 +61,14 @@ class StackKeys(msgspec.Struct, forbid_unknown_fields=True):
     folder: str = ""
 
 
+HostMoment = Literal[
+    "after-prepare", "before-ship", "after-ship", "before-migrate", "after-migrate", "before-start", "after-start",
+    "before-flip", "after-flip", "before-settle", "after-settle", "before-finish", "after-finish", "failure",
+]  # fmt: skip
+Moment = Literal["before-prepare", HostMoment]
+"""When hooks may run. On a host there is nothing to run before the source has come, in prepare."""
+
+
 class EnvKeys(msgspec.Struct, forbid_unknown_fields=True):
     """Every key that an env may have; each may also stand above, for all envs that do not say otherwise."""
 
@@ -85,6 +93,9 @@ class EnvKeys(msgspec.Struct, forbid_unknown_fields=True):
     build: Literal["once", "each"] = "once"
     build_timeout: int = 1800
     migrate_timeout: int = 600
+    hooks: dict[Moment, list[str]] = msgspec.field(default_factory=dict)
+    host_hooks: dict[HostMoment, list[str]] = msgspec.field(default_factory=dict)
+    hook_timeout: int = 60
     ssh: Ssh = msgspec.field(default_factory=Ssh)
 
 
@@ -220,7 +231,7 @@ def _setup(top: TopKeys, keys: EnvKeys, name: str, directory: Path, hosts: str) 
     dotenv = envfile.read(_local(directory, keys.dotenv or f".env.{name}", f"{where}.dotenv"), f"{where}.dotenv")
     adopted = _adopted(top, keys, name, directory) if keys.stack else None
     shape = derive.outline(adopted) if adopted else None
-    app = _app(top, keys, name, every)
+    app = _app(top, keys, name, every, directory)
     return Setup(
         app=_as_adopted(app, adopted, shape) if adopted and shape else app,
         hosts=_subset(every, hosts, where),
@@ -241,7 +252,7 @@ def _setup(top: TopKeys, keys: EnvKeys, name: str, directory: Path, hosts: str) 
     )
 
 
-def _app(top: TopKeys, keys: EnvKeys, name: str, every: tuple[Host, ...]) -> App:
+def _app(top: TopKeys, keys: EnvKeys, name: str, every: tuple[Host, ...], directory: Path) -> App:
     return App(
         project=top.project,
         env=name,
@@ -263,6 +274,11 @@ def _app(top: TopKeys, keys: EnvKeys, name: str, every: tuple[Host, ...]) -> App
         migrate_timeout=keys.migrate_timeout,
         keep=keys.keep,
         build=keys.build,
+        hooks=(
+            *_hooks(keys.hooks, "hooks", directory),
+            *(replace(hook, on_host=True) for hook in _hooks(keys.host_hooks, "host_hooks", None)),
+        ),
+        hook_timeout=keys.hook_timeout,
     )
 
 
@@ -331,6 +347,17 @@ def _local(directory: Path, text: str, where: str) -> Path:
         return path.resolve()
     except (OSError, ValueError, RuntimeError) as error:  # too long, a link to itself, a NUL, half a letter
         raise ConfigError(f"{where}: {text!r} cannot be a path here: {error}") from None
+
+
+def _hooks(written: Mapping[Any, list[str]], key: str, directory: Path | None) -> Iterator[Hook]:
+    """Read command lines by moment. Here a program with a / in its name is found from where invoke.yaml lies."""
+    for moment, lines in written.items():
+        for index, line in enumerate(lines):
+            where = f"deploy.{key}.{moment}[{index}]"
+            first, *rest = _split(line, where) or [""]
+            if not first:
+                raise ConfigError(f"{where}: expected a command line, like hooks/notify")
+            yield Hook(moment, (str(directory / first) if directory and "/" in first else first, *rest))
 
 
 def _from(directory: Path, ssh: Ssh) -> Ssh:
@@ -428,6 +455,7 @@ def _check_names(top: TopKeys, keys: EnvKeys, name: str, where: str) -> None:
         ("health.timeout", keys.health.timeout, 1),
         ("build_timeout", keys.build_timeout, 1),
         ("migrate_timeout", keys.migrate_timeout, 1),
+        ("hook_timeout", keys.hook_timeout, 1),
         ("ssh.connect_timeout", keys.ssh.connect_timeout, 1),
         ("ssh.limit", keys.ssh.limit, 1),
     ):

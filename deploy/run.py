@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING
 
-from deploy import clock, lock, release
+from deploy import clock, hooks, lock, release
 from deploy.apply import Circumstances, apply, ask
 from deploy.console.events import Event
 from deploy.errors import Failed, GreenroomError, HostFailures, NeedsHuman, StepFailed
@@ -134,10 +134,28 @@ class Run:
             done += batch
 
     def carry_out_batch(self, verb: str, planned: Plans, to: Release, parcels: Callable[[Parcel], IO[bytes]]) -> None:
-        """Go through the phases: each ends everywhere before the next begins; a failure before finish undoes all."""
+        """Go through the phases, and tell the hooks of a failure when it is over."""
+        occasion = hooks.Occasion(self.app, self.console, verb, to, tuple(map(str, planned)))
+        try:
+            self._carry_out_batch(verb, planned, to, parcels, occasion)
+        except GreenroomError as error:
+            occasion.failure(str(error))
+            raise
+
+    def _carry_out_batch(
+        self,
+        verb: str,
+        planned: Plans,
+        to: Release,
+        parcels: Callable[[Parcel], IO[bytes]],
+        occasion: hooks.Occasion,
+    ) -> None:
+        """Each phase ends everywhere before the next begins; a failure before finish undoes all."""
         try:
             for phase in BEFORE_FINISH:
-                self.phase(phase, planned, parcels)
+                with occasion.around(phase, has_steps=any(each.of(phase) for each in planned.values())):
+                    self.phase(phase, planned, parcels)
+            occasion.before(Phase.FINISH)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # whatever it is, users come first
             self._undo(verb, planned, to, error)
         try:
@@ -149,6 +167,7 @@ class Run:
                 f"{to.id} is live on {_hosts(planned)}; what came before it is not cleared away.",
                 mend=f"to clear it: inv {verb} --env={self.app.env} {again}",
             ) from None
+        occasion.after(Phase.FINISH)
 
     def phase(self, phase: Phase, planned: Plans, parcels: Callable[[Parcel], IO[bytes]]) -> None:
         """Do one phase everywhere; tell of every host that failed.

@@ -58,6 +58,10 @@ class Console:
         self._journal = Journal(path)
         self._journal.write(self._as_json({"kind": "run", **head}))
 
+    def redacted(self, text: str) -> str:
+        """Return a text as it may be shown to anybody."""
+        return self._redact(text)
+
     def emit(self, event: Event) -> None:
         self.ended = self.ended or event.kind == "ended"
         with self._lock:

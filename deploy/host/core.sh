@@ -36,6 +36,20 @@ now() { date +%s; }
 # since_boot: for waits and ages, in seconds. Somebody may set the clock while they last.
 since_boot() { read -r uptime _ </proc/uptime && echo "${uptime%%.*}"; }
 
+# hook SECONDS must|may JSON WORD...: a program of the project's, in its source. One that must say yes may say no.
+hook() {
+    limit=$1
+    weight=$2
+    facts=$3
+    shift 3
+    refused=0
+    (cd source && export GREENROOM_PROJECT="$PROJECT" GREENROOM_RELEASE="$RELEASE" &&
+        printf '%s\n' "$facts" | timeout "$limit" "$@") || refused=$?
+    [ "$refused" != 0 ] || return 0
+    [ "$weight" = may ] || return "$refused"
+    answer found "it failed (exit status $refused); the run does not hang on it"
+}
+
 # until_deadline SECONDS WORD...: repeat the word until it says 0 (done) or 2 (hopeless), or the time is over.
 # The word paces itself: it is a look that takes a moment, or it sleeps.
 until_deadline() {

@@ -45,6 +45,15 @@ class Health:
 
 
 @dataclass(frozen=True)
+class Hook:
+    """A program of the user's: at which moment (before-flip, after-flip, failure), its words, and where it runs."""
+
+    moment: str
+    words: tuple[str, ...]
+    on_host: bool = False
+
+
+@dataclass(frozen=True)
 class App:
     """What is deployed in one env: the part of the configuration that plans are made from.
 
@@ -74,6 +83,11 @@ class App:
     build: str = "once"
     kept: tuple[tuple[str, str], ...] = ()
     images: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    hooks: tuple[Hook, ...] = ()
+    hook_timeout: int = 60
+
+    def hooks_at(self, moment: str, *, on_host: bool = False) -> tuple[Hook, ...]:
+        return tuple(hook for hook in self.hooks if (hook.moment, hook.on_host) == (moment, on_host))
 
     @property
     def base(self) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deploy.recipe import data, docker, files, image, nginx
+from deploy.recipe import data, docker, files, hooks, image, nginx
 from deploy.recipe.facts import variables
 from deploy.recipe.model import Colour
 from deploy.recipe.steps import Phase, Plan
@@ -49,26 +49,32 @@ def plan_deploy(
     return Plan(
         note="; ".join([describe(app, facts), *data.goes_on(app, facts)]),
         live=live_release(app, facts),
-        steps=_flow_of_colours(app, host, facts, release, verb)
-        | {
-            Phase.PREPARE: (
-                *files.send(release, stamps, facts),
-                *_clear(app, facts, idle),
-                docker.ensure_network(app),
-                docker.ensure_volumes(app),
-                docker.validate(app, idle),
-                *image.prepare(app, idle, host, builders),
-                *docker.build_others(app, idle),
-                *_configure(facts, release),
-                *_ensure_settings(missing, changed),
-            ),
-            Phase.SHIP: image.ship(app, host, builders, release),
-            Phase.MIGRATE: (docker.migrate(app, idle),) if host == leader and app.migrate else (),
-            Phase.UNDO: (
-                *_undo(app, facts, release),
-                files.forget([release.id], "it never stayed live"),
-            ),
-        },
+        steps=_with_hooks(
+            app,
+            host,
+            facts,
+            release,
+            verb,
+            {
+                Phase.PREPARE: (
+                    *files.send(release, stamps, facts),
+                    *_clear(app, facts, idle),
+                    docker.ensure_network(app),
+                    docker.ensure_volumes(app),
+                    docker.validate(app, idle),
+                    *image.prepare(app, idle, host, builders),
+                    *docker.build_others(app, idle),
+                    *_configure(facts, release),
+                    *_ensure_settings(missing, changed),
+                ),
+                Phase.SHIP: image.ship(app, host, builders, release),
+                Phase.MIGRATE: (docker.migrate(app, idle),) if host == leader and app.migrate else (),
+                Phase.UNDO: (
+                    *_undo(app, facts, release),
+                    files.forget([release.id], "it never stayed live"),
+                ),
+            },
+        ),
         asks=(
             *(f"{name} of {app.settings_stack} will be recreated: its definition changed" for name in changed),
             *(f"{name} of {app.settings_stack} will be removed: {app.settings_file} has it no more" for name in left),
@@ -86,11 +92,17 @@ def plan_rollback(app: App, host: Host, facts: Facts, release: Release) -> Plan:
     return Plan(
         note=describe(app, facts),
         live=live_release(app, facts),
-        steps=_flow_of_colours(app, host, facts, release, "rollback")
-        | {
-            Phase.PREPARE: (*_clear(app, facts, idle), *_configure(facts, release), *_ensure_settings(missing, ())),
-            Phase.UNDO: _undo(app, facts, release),
-        },
+        steps=_with_hooks(
+            app,
+            host,
+            facts,
+            release,
+            "rollback",
+            {
+                Phase.PREPARE: (*_clear(app, facts, idle), *_configure(facts, release), *_ensure_settings(missing, ())),
+                Phase.UNDO: _undo(app, facts, release),
+            },
+        ),
         refusals=fitness(app, facts),
         variables=variables(app, release_id=release.id, compose=facts.compose),
     )
@@ -109,6 +121,11 @@ def plan_unlock(app: App, who: str, reason: str) -> Plan:
         steps={Phase.FINISH: (files.unlock(reason), files.record_words(who, "unlock", reason))},
         variables=variables(app),
     )
+
+
+def _with_hooks(app: App, host: Host, facts: Facts, release: Release, verb: str, own: hooks.Steps) -> hooks.Steps:
+    """Put together what a deploy and a rollback share and what is a verb's own; the host's hooks stand around it."""
+    return hooks.around(app, host, facts, release, verb, _flow_of_colours(app, host, facts, release, verb) | own)
 
 
 def _flow_of_colours(app: App, host: Host, facts: Facts, release: Release, verb: str) -> dict[Phase, tuple[Step, ...]]:

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from deploy.recipe import confs, dockerfile, meaning
-from deploy.recipe.meaning import Document
+from deploy.recipe import confs, dockerfile, documents
+from deploy.recipe.documents import Document
 from deploy.recipe.model import Colour, Health
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Papers:
             "GREENROOM_RELEASE": "release",
             "GREENROOM_ENV_FILE": ".env",
         }
-        return Document(file, stack, meaning.interpolate(self.stacks[file], {**self.env, **own, **more}))
+        return Document(file, stack, documents.interpolate(self.stacks[file], {**self.env, **own, **more}))
 
     def is_app(self, service: Mapping[str, Any]) -> bool:
         """Say whether a service runs the app's own image."""
@@ -152,9 +152,9 @@ def container_names(papers: Papers) -> Iterator[Finding]:
 
 def fixed_ports(papers: Papers) -> Iterator[Finding]:
     blue, green = map(papers.colour, Colour)
-    wanted = [port for body in blue.services.values() for port in meaning.ports(body)]
+    wanted = [port for body in blue.services.values() for port in documents.ports(body)]
     for name, body in green.services.items():
-        for port in meaning.ports(body):
+        for port in documents.ports(body):
             if any(port.clashes(other) for other in wanted):
                 yield Finding(
                     Weight.STOPS,
@@ -168,7 +168,7 @@ def fixed_ports(papers: Papers) -> Iterator[Finding]:
 def colour_volumes(papers: Papers) -> Iterator[Finding]:
     blue, green = map(papers.colour, Colour)
     for name, body in green.services.items():
-        for mount in meaning.mounts(body):
+        for mount in documents.mounts(body):
             if mount.kind == "anonymous" or (
                 mount.kind == "volume" and blue.volume(mount.source) != green.volume(mount.source)
             ):
@@ -227,7 +227,7 @@ def open_ports(papers: Papers) -> Iterator[Finding]:
         for name, body in document.services.items():
             if name == app.proxy and not of_colour:
                 continue
-            for port in meaning.ports(body):
+            for port in documents.ports(body):
                 if not port.is_open:
                     continue
                 published = port.published or "a port of docker's choice"
@@ -298,7 +298,7 @@ def shells(papers: Papers) -> Iterator[Finding]:
         for name, body in document.services.items():
             web = body if document.file != papers.app.settings_file and name == papers.app.service else web
             for key in ("entrypoint", "command"):
-                if _is_shell(meaning.words(body.get(key))):
+                if _is_shell(documents.words(body.get(key))):
                     what = f"{name} runs behind a shell: {harm}"
                     yield Finding(Weight.LOSES, "shell-form", document.place(name, key), what, mend)
     path, image = papers.dockerfile
@@ -356,11 +356,11 @@ def grace(papers: Papers) -> Iterator[Finding]:
     _, image = papers.dockerfile
     for document in papers.documents:
         for name, body in document.services.items():
-            command = meaning.words(body.get("command"))
+            command = documents.words(body.get("command"))
             if not command and papers.is_app(body) and image.cmd:
-                command = list(image.cmd.words or meaning.words(image.cmd.text))
+                command = list(image.cmd.words or documents.words(image.cmd.text))
             written = body.get("stop_grace_period")
-            granted = DOCKERS_GRACE if written is None else meaning.seconds(written)
+            granted = DOCKERS_GRACE if written is None else documents.seconds(written)
             own = _own_grace(command)
             if granted is None:
                 continue
@@ -407,7 +407,7 @@ _TRAVELS = ("source", "nginx", "switch", "releases")
 def single_files(papers: Papers) -> Iterator[Finding]:
     for document in papers.documents:
         for name, body in document.services.items():
-            for mount in meaning.mounts(body):
+            for mount in documents.mounts(body):
                 if mount.kind != "bind" or not (_looks_like_a_file(mount.source) and _looks_like_a_file(mount.target)):
                     continue
                 first = posixpath.normpath(mount.source).split("/")[0] if mount.source[:1] == "." else ""

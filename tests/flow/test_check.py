@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from deploy import check
 from deploy.errors import ConfigError, HostFailures, Unfit, Unsafe
+from deploy.recipe.shell import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,3 +147,11 @@ def test_hosts_that_cannot_be_asked_are_all_named(operator_of: Callable[..., Ope
     with pytest.raises(HostFailures) as raised:
         operator.check()
     assert set(raised.value.failures) == {"web1", "web2"}
+
+
+@pytest.mark.parametrize(
+    ("said", "skew"), [("100", 0.0), ("101", 0.0), ("99", -0.5), ("103", 2.0), ("90", -9.5)], ids=str
+)
+def test_whole_seconds_and_the_time_of_asking_are_no_difference(said: str, skew: float) -> None:
+    """Ours was asked at 100.5 and 101."""
+    assert check._skew([Answer("clock", (said,))], 100.5, 101) == skew

@@ -98,6 +98,7 @@ class Box:
     logs: dict[str, list[str]] = field(default_factory=dict)
     commands: dict[tuple[str, ...], tuple[int, str]] = field(default_factory=dict)
     clock_ahead: int = 0
+    hooks: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     was_served: bool = False
     received: list[str] = field(default_factory=list)
 
@@ -501,6 +502,16 @@ class _Words:
     def do_remove_stale(self, *paths: str) -> None:
         for path in paths:
             del self.box.source[path]
+
+    def do_hook(self, _seconds: str, weight: str, facts: str, *words: str) -> int:
+        if not self.box.source:
+            raise Impossible(f"{self.box.name}: a hook runs before the source has come")
+        self.box.hooks.append((json.loads(facts)["hook"], words))
+        if "no" not in words:
+            return 0
+        if weight == "may":
+            self.answer("found", "it failed (exit status 1); the run does not hang on it")
+        return 0 if weight == "may" else 1
 
     def do_mark_served(self) -> None:
         self.box.served[self.v["RELEASE"]] = self.world.tick()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rig import SHELLS, TOKEN, TOOLS, Rig, functions, lacks, tools_of
+from rig import SHELLS, TOKEN, TOOLS, Outcome, Rig, functions, lacks, tools_of
 
 from deploy import host
 from deploy.host import library
@@ -226,3 +226,41 @@ def test_the_tools_of_a_host_are_those_that_a_host_is_asked_for() -> None:
     asked = next(line for line in library().splitlines() if "for tool in" in line)
     assert set(asked.replace(";", " ").split()) >= set(TOOLS) - always
     assert tools_of("dash").is_dir()
+
+
+# --- hooks -----------------------------------------------------------------------------------------------------
+
+
+def hook(rig: Rig, weight: str, text: str, *words: str, seconds: int = 20) -> Outcome:
+    program = rig.base / "source" / "bin" / "hook"
+    program.parent.mkdir(parents=True, exist_ok=True)
+    program.write_text(f"#!/bin/sh\n{text}\n")
+    program.chmod(0o755)
+    return rig.run(shell.command("hook", seconds, weight, '{"a": "b c"}', "bin/hook", *words))
+
+
+def test_a_hook_runs_in_the_source_and_reads_its_facts(rig: Rig) -> None:
+    said = 'read -r facts; echo "$facts"; echo "$GREENROOM_PROJECT $GREENROOM_RELEASE $1 $#"; cat bin/hook >/dev/null'
+    outcome = hook(rig, "must", said, "x y", "")
+    assert (outcome.ends[0], outcome.lines) == (0, ['{"a": "b c"}', "app r1 x y 2"])
+
+
+def test_a_hook_that_must_say_yes_may_say_no(rig: Rig) -> None:
+    outcome = hook(rig, "must", "echo why; exit 7")
+    assert (outcome.ends[0], outcome.lines, outcome.answers) == (7, ["why"], [])
+
+
+def test_a_hook_that_may_fail_is_told_and_the_script_goes_on(rig: Rig) -> None:
+    outcome = hook(rig, "may", "exit 7")
+    assert (outcome.ends[0], outcome.finished) == (0, True)
+    assert outcome.values("found") == [("it failed (exit status 7); the run does not hang on it",)]
+
+
+@pytest.mark.parametrize("weight", ["must", "may"])
+def test_a_hook_that_takes_too_long_is_ended(rig: Rig, weight: str) -> None:
+    outcome = hook(rig, weight, "exec sleep 60", seconds=1)
+    assert (outcome.ends[0] == 0) == (weight == "may")
+
+
+def test_a_hook_that_reads_nothing_is_no_trouble(rig: Rig) -> None:
+    assert hook(rig, "must", "exit 0").ends[0] == 0

@@ -18,6 +18,7 @@ FLOORS = [
     {"operate"},
     {"flow", "check", "setup", "report", "adopt"},
     {"run", "papers"},
+    {"hooks"},
     {"release", "lock", "image"},
     {"source", "fleet", "machine"},
     {"machine.door"},
@@ -49,9 +50,10 @@ FLOORS = [
         "recipe.logs",
         "recipe.data",
         "recipe.derive",
-        "recipe.meaning",
+        "recipe.documents",
         "recipe.confs",
         "recipe.dockerfile",
+        "recipe.hooks",
     },
     {"recipe.steps", "recipe.compose"},
     {"recipe.shell", "recipe.model"},
@@ -133,7 +135,7 @@ def test_only_the_console_prints() -> None:
 
 
 def test_one_file_starts_programs() -> None:
-    assert importers("subprocess") == {"source"}
+    assert importers("subprocess") == {"source", "hooks"}
     assert not callers("os.system", "os.popen")
 
 

@@ -1,0 +1,119 @@
+"""The operator's own programs around the phases of a run: told what happens as JSON, and given a time.
+
+One before a phase may say no, and the run is undone. One after a phase, or of a failure, is only told: what users have
+does not hang on a chat that is down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from deploy.console.events import Event
+from deploy.errors import Failed
+from deploy.recipe import hooks as recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from deploy.console import Console
+    from deploy.recipe.model import App, Hook, Release
+    from deploy.recipe.steps import Phase
+
+TAIL = 20
+"""Lines of a hook that failed which are shown."""
+
+SHORT = 1_000
+"""Characters of a fact that may stand in an environment; whole logs would make it too long for the kernel."""
+
+
+@dataclass(frozen=True)
+class Occasion:
+    """One batch of a run, as its hooks are told of it."""
+
+    app: App
+    console: Console
+    verb: str
+    to: Release
+    hosts: tuple[str, ...]
+
+    @contextlib.contextmanager
+    def around(self, phase: Phase, *, has_steps: bool) -> Iterator[None]:
+        """Run the hooks before a phase and after it. A phase without steps is none.
+
+        Raises:
+            Failed: a hook before it said no.
+
+        """
+        if has_steps:
+            self.before(phase)
+        yield
+        if has_steps:
+            self.after(phase)
+
+    def before(self, phase: Phase) -> None:
+        """Run the hooks before a phase, each of which may say no."""
+        for hook in self.app.hooks_at(recipe.before(phase)):
+            if trouble := self._run(hook, {}):
+                raise Failed(f"hook {hook.moment}: {trouble}", mend="mend the hook, or leave it out: deploy.hooks")
+
+    def after(self, phase: Phase) -> None:
+        """Run the hooks after a phase; whatever becomes of them, the run goes on."""
+        self._tell(recipe.after(phase))
+
+    def failure(self, error: str) -> None:
+        self._tell(recipe.FAILURE, error=self.console.redacted(error))
+
+    def _tell(self, moment: str, **more: str) -> None:
+        for hook in self.app.hooks_at(moment):
+            if trouble := self._run(hook, more):
+                self.console.emit(Event("note", text=f"hook {hook.moment}: {trouble}\n(a run does not hang on this)"))
+
+    def _run(self, hook: Hook, more: Mapping[str, str]) -> str:
+        """Run one; return what went wrong, if anything did."""
+        facts = recipe.told(self.app, hook.moment, self.verb, self.to, hosts=list(self.hosts), **more)
+        self.console.emit(Event("note", text=f"hook {hook.moment}: {' '.join(hook.words)}"))
+        said, trouble = run(hook.words, facts, self.app.hook_timeout)
+        for line in said:
+            self.console.emit(Event("line", title=f"hook {hook.moment}", text=line))
+        return "\n    ".join([f"{hook.words[0]} {trouble}", *said[-TAIL:]]) if trouble else ""
+
+
+def run(words: tuple[str, ...], facts: Mapping[str, Any], limit: float) -> tuple[list[str], str]:
+    """Run a program that reads `facts` as JSON, and finds the short texts among them in its environment: GREENROOM_...
+
+    Return what it said, and what went wrong, if anything did. After `limit` seconds it is ended, with all it started.
+    """
+    environment = {
+        f"GREENROOM_{key.upper()}": value
+        for key, value in facts.items()
+        if isinstance(value, str) and len(value) <= SHORT
+    }
+    environment["GREENROOM_HOSTS"] = " ".join(facts.get("hosts", ()))
+    try:
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+            start_new_session=True,  # Ctrl-C is for the run: it decides what becomes of its hooks
+        )
+    except OSError as error:
+        return [], f"cannot be run: {error.strerror}"
+    with process:
+        try:
+            said, _ = process.communicate(json.dumps(facts).encode() + b"\n", timeout=limit)
+        except BaseException as error:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            return [], f"was ended after {limit:g} s (deploy.hook_timeout)"
+    lines = said.decode(errors="replace").splitlines()
+    return lines, f"failed (exit status {process.returncode})" if process.returncode else ""

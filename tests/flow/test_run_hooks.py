@@ -1,0 +1,152 @@
+"""Hooks in a run: when they run, here and on hosts, and what becomes of the run when one fails."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from deploy.errors import Failed, NeedsHuman
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Operator
+
+PHASES = ("prepare", "ship", "migrate", "start", "flip", "settle", "finish")
+
+
+def hooked(operator: Operator, *fails: str, **keys: Any) -> None:
+    """Give every moment a hook that writes its name down; those named in `fails` say no."""
+    script = operator.folder / "hook"
+    script.write_text(f'#!/bin/sh\necho "$GREENROOM_HOOK" >>"{operator.folder}/ran"\n[ "$1" != no ]\n')
+    script.chmod(0o755)
+    moments = [f"{when}-{phase}" for phase in PHASES for when in ("before", "after")] + ["failure"]
+    operator.data["hooks"] = {moment: [f"./hook {'no' if moment in fails else 'yes'}"] for moment in moments}
+    operator.data.update(keys)
+
+
+def ran(operator: Operator) -> list[str]:
+    path = operator.folder / "ran"
+    found = path.read_text().split() if path.exists() else []
+    path.unlink(missing_ok=True)
+    return found
+
+
+def test_every_phase_has_its_hooks_before_and_after_it(operator_of: Callable[..., Operator]) -> None:
+    operator = operator_of(2)
+    hooked(operator)
+    operator.deploy()
+    assert ran(operator) == [f"{when}-{phase}" for phase in PHASES for when in ("before", "after")]
+    operator.assert_whole()
+
+
+def test_a_rollback_has_them_for_the_phases_that_it_has(operator_of: Callable[..., Operator]) -> None:
+    operator = operator_of(1)
+    operator.deploy()
+    operator.write("2")
+    operator.deploy()
+    hooked(operator)
+    operator.rollback()
+    own = [phase for phase in PHASES if phase not in {"prepare", "migrate"}]
+    assert ran(operator) == [f"{when}-{phase}" for phase in own for when in ("before", "after")]
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_hook_that_says_no_before_a_phase_has_the_run_undone(
+    operator_of: Callable[..., Operator], phase: str
+) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    before = operator.live()
+    operator.write("2")
+    hooked(operator, f"before-{phase}")
+    with pytest.raises(Failed, match=f"hook before-{phase}.*\n(.*\n)*Undone on every host"):
+        operator.deploy()
+    assert operator.live() == before
+    assert ran(operator)[-2:] == [f"before-{phase}", "failure"]
+    operator.assert_whole()
+
+
+@pytest.mark.parametrize("moment", [*(f"after-{phase}" for phase in PHASES), "failure"])
+def test_a_hook_that_fails_after_a_phase_changes_nothing(operator_of: Callable[..., Operator], moment: str) -> None:
+    operator = operator_of(1)
+    hooked(operator, moment)
+    operator.deploy()
+    operator.assert_whole()
+    assert ("a run does not hang on this" in operator.text) == (moment != "failure")
+
+
+def test_a_failure_is_told_once_it_is_undone_and_may_fail_itself(operator_of: Callable[..., Operator]) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    operator.write("2")
+    hooked(operator, "failure")
+    list(operator.world.boxes.values())[1].refuse = {"start": 1}
+    with pytest.raises(Failed, match="Undone on every host"):
+        operator.deploy()
+    assert ran(operator)[-3:] == ["after-migrate", "before-start", "failure"]
+    operator.assert_whole()
+
+
+def test_what_needs_a_human_is_told_too(operator_of: Callable[..., Operator]) -> None:
+    operator = operator_of(1)
+    operator.deploy()
+    operator.write("2")
+    hooked(operator)
+    next(iter(operator.world.boxes.values())).refuse = {"drain": 9}
+    with pytest.raises(NeedsHuman):
+        operator.deploy()
+    assert ran(operator)[-2:] == ["before-finish", "failure"]
+
+
+def test_nothing_to_do_and_what_is_refused_run_no_hook(operator_of: Callable[..., Operator]) -> None:
+    operator = operator_of(1)
+    hooked(operator)
+    operator.deploy()
+    assert ran(operator)
+    operator.deploy()
+    assert "nothing to do" in operator.text
+    assert ran(operator) == []
+
+
+# --- on hosts --------------------------------------------------------------------------------------------------
+
+
+def test_hooks_on_hosts_run_on_each_of_them_around_their_phases(operator_of: Callable[..., Operator]) -> None:
+    operator = operator_of(2)
+    operator.data["host_hooks"] = {
+        "after-prepare": ["bin/warm"],
+        "before-flip": ["bin/out"],
+        "after-finish": ["bin/in"],
+    }
+    operator.deploy()
+    for box in operator.world.boxes.values():
+        assert [moment for moment, _ in box.hooks] == ["after-prepare", "before-flip", "after-finish"]
+        words = operator.world.words(box.name)
+        assert words.index("hook", words.index("gate")) < words.index("switch")
+    operator.assert_whole()
+
+
+@pytest.mark.parametrize("moment", ["before-migrate", "before-start", "before-flip", "before-settle", "before-finish"])
+def test_one_host_whose_hook_says_no_has_all_of_them_undone(operator_of: Callable[..., Operator], moment: str) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    before = operator.live()
+    operator.write("2")
+    operator.data["host_hooks"] = {moment: ["bin/out no"], "failure": ["bin/in"]}
+    with pytest.raises(Failed, match="Undone on every host"):
+        operator.deploy()
+    assert operator.live() == before
+    assert all(box.hooks[-1] == ("failure", ("bin/in",)) for box in operator.world.boxes.values())
+    operator.assert_whole()
+
+
+def test_one_that_fails_after_a_phase_on_a_host_is_told_and_changes_nothing(
+    operator_of: Callable[..., Operator],
+) -> None:
+    operator = operator_of(2)
+    operator.data["host_hooks"] = {"after-flip": ["bin/in no"]}
+    operator.deploy()
+    operator.assert_whole()
+    assert operator.text.count("it failed (exit status 1); the run does not hang on it") == 2
