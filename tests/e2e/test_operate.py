@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
-    """A host with one release live; taken as it is if it serves one already."""
+    """A bare host that got its first release."""
     targets = testbed.up(1, "bookworm")
     testbed.reset(targets)
     stage = Stage(targets, Project.create(tmp_path_factory.mktemp("project"), targets))
