@@ -89,6 +89,8 @@ class SshMachine:
             LinkLost: the end was not heard: the outcome is unknown.
 
         """
+        if stop():
+            return  # what is on its way might begin after whatever undoes it
         token = secrets.token_hex(8)
         channel = self._exec(script, token, parcel)
         try:

@@ -74,6 +74,14 @@ def test_a_hold_that_ended_by_itself_is_no_link_that_was_lost(place: Place) -> N
         hold("echo begun; exec sleep 60", place.home)
 
 
+def test_a_script_that_nobody_wants_any_more_is_not_sent(place: Place) -> None:
+    sshd = place.sshd()
+    machine = place.connect(sshd.host)
+    assert list(machine.run(SLEEPS, stop=lambda: True)) == []
+    assert printed(machine, "echo later") == ["later"]
+    assert sshd.log.read_text().count("Starting session") == 1
+
+
 def test_a_question_whose_answer_was_cut_off_has_no_answer(place: Place) -> None:
     relay = place.relay(place.sshd())
     machine = place.connect(relay.host)
