@@ -28,6 +28,7 @@ RATE = 10
 """Requests per second and host: the machine that sends them runs the hosts, too."""
 
 KEEP = 3
+SETTINGS = {"settle": 0, "keep": KEEP, "drain": 10}
 LEASE = 45.0
 """Seconds in which the lock of an operator who fell silent must be free again: a lease of 30, and a busy machine."""
 
@@ -65,7 +66,7 @@ class Bed:
     def make(cls, targets: Sequence[testbed.Target], folder: Path) -> Bed:
         """Begin on bare hosts, and deploy twice: from then on everything that there will be is there."""
         testbed.reset(targets)
-        bed = cls(list(targets), Project.create(folder, targets, {"settle": 0, "keep": KEEP, "drain": 10}))
+        bed = cls(list(targets), Project.create(folder, targets, SETTINGS))
         for version in (1, 2):
             if version > 1:
                 bed.commit()
@@ -82,6 +83,7 @@ class Bed:
         if not (folder / ".git").exists():
             return None
         project = Project(folder, tuple(targets))
+        project.configure(SETTINGS)  # one that was ended may have left the way through its relays
         bed = cls(list(targets), project, int(project.git("log", "-1", "--format=%s").removeprefix("v")))
         return None if bed.findings() else bed
 
