@@ -16,7 +16,7 @@ from testbed.commands import in_parallel
 from testbed.faults import inventory
 from testbed.faults.operator import Operator
 from testbed.faults.relay import Relay
-from testbed.load import GET, GET_FRESH, POST, POST_FRESH, SLEEP, Load
+from testbed.load import GET, GET_FRESH, POST, POST_FRESH, SLEEP, Kind, Load
 from testbed.project import HOST_HEADER, Project
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class Bed:
     version: int = 1
     operators: list[Operator] = field(default_factory=list)
     altered: str = ""
+    kinds: tuple[Kind, ...] = KINDS
 
     @classmethod
     def make(cls, targets: Sequence[testbed.Target], folder: Path) -> Bed:
@@ -107,7 +108,7 @@ class Bed:
 
     @contextlib.contextmanager
     def users(self) -> Iterator[Load]:
-        with Load(self.hosts, host_header=HOST_HEADER, rate=RATE, kinds=KINDS) as load:
+        with Load(self.hosts, host_header=HOST_HEADER, rate=RATE, kinds=self.kinds) as load:
             yield load
 
     @contextlib.contextmanager
