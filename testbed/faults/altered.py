@@ -43,12 +43,15 @@ def switch_before_the_gate() -> None:
     _replan(changed)
 
 
-def cut_instead_of_drain() -> None:
-    """The old colour is killed with what its users have under way."""
+def cut_at_the_flip() -> None:
+    """The old colour is killed as soon as nobody new is sent to it, with what its users have under way."""
 
     def changed(made: Plan) -> dict[Phase, Steps]:
-        finish = _without("drain", made.of(Phase.FINISH))
-        return {Phase.FINISH: tuple(_killing(step) for step in finish)}
+        flip, finish = made.of(Phase.FLIP), made.of(Phase.FINISH)
+        (switch,) = _only("switch", flip)
+        after = flip.index(switch) + 1
+        kill = tuple(map(_killing, _only("stop", finish)))
+        return {Phase.FLIP: (*flip[:after], *kill, *flip[after:]), Phase.FINISH: _without("stop", finish)}
 
     _replan(changed)
 
@@ -61,7 +64,7 @@ def leave_the_old_colour() -> None:
 CHANGES: dict[str, Callable[[], None]] = {
     HURRIED: hurry,
     "switch-before-the-gate": switch_before_the_gate,
-    "cut-instead-of-drain": cut_instead_of_drain,
+    "cut-at-the-flip": cut_at_the_flip,
     "leave-the-old-colour": leave_the_old_colour,
 }
 PLANTS = tuple(name for name in CHANGES if name != HURRIED)
@@ -87,9 +90,8 @@ def _without(word: str, steps: Steps) -> Steps:
 
 def _killing(step: Step) -> Step:
     """Make of "stop blue" what takes a colour away that no user can reach."""
-    word, *rest = step.command.words
-    words = ("clear_colour", *rest) if word == "stop" else (word, *rest)
-    return replace(step, command=replace(step.command, words=words))
+    _, *rest = step.command.words
+    return replace(step, command=replace(step.command, words=("clear_colour", *rest)))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from testbed.commands import in_parallel
 from testbed.faults import inventory
 from testbed.faults.operator import Operator
 from testbed.faults.relay import Relay
-from testbed.load import GET, GET_FRESH, POST, POST_FRESH, SLEEP, Load
+from testbed.load import GET, GET_FRESH, POST, POST_FRESH, SLEEP, Kind, Load
 from testbed.project import HOST_HEADER, Project
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ RATE = 10
 """Requests per second and host: the machine that sends them runs the hosts, too."""
 
 KEEP = 3
+SETTINGS = {"settle": 0, "keep": KEEP, "drain": 10}
 LEASE = 45.0
 """Seconds in which the lock of an operator who fell silent must be free again: a lease of 30, and a busy machine."""
 
@@ -60,12 +61,13 @@ class Bed:
     version: int = 1
     operators: list[Operator] = field(default_factory=list)
     altered: str = ""
+    kinds: tuple[Kind, ...] = KINDS
 
     @classmethod
     def make(cls, targets: Sequence[testbed.Target], folder: Path) -> Bed:
         """Begin on bare hosts, and deploy twice: from then on everything that there will be is there."""
         testbed.reset(targets)
-        bed = cls(list(targets), Project.create(folder, targets, {"settle": 0, "keep": KEEP, "drain": 10}))
+        bed = cls(list(targets), Project.create(folder, targets, SETTINGS))
         for version in (1, 2):
             if version > 1:
                 bed.commit()
@@ -82,6 +84,7 @@ class Bed:
         if not (folder / ".git").exists():
             return None
         project = Project(folder, tuple(targets))
+        project.configure(SETTINGS)  # one that was ended may have left the way through its relays
         bed = cls(list(targets), project, int(project.git("log", "-1", "--format=%s").removeprefix("v")))
         return None if bed.findings() else bed
 
@@ -105,7 +108,7 @@ class Bed:
 
     @contextlib.contextmanager
     def users(self) -> Iterator[Load]:
-        with Load(self.hosts, host_header=HOST_HEADER, rate=RATE, kinds=KINDS) as load:
+        with Load(self.hosts, host_header=HOST_HEADER, rate=RATE, kinds=self.kinds) as load:
             yield load
 
     @contextlib.contextmanager
