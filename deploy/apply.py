@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import itertools
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Protocol
 
@@ -29,6 +30,10 @@ LOSSES = 5
 
 AIR = 30
 """Seconds that a script may take beyond its steps' own deadlines: the wire, the fence, a busy host."""
+
+
+_TURNS = itertools.count(1)
+"""Numbers of scripts, in the order in which they are sent."""
 
 
 class Hold(Protocol):
@@ -98,7 +103,7 @@ def ask(machine: Machine, variables: tuple[tuple[str, str], ...], *questions: Co
     """
     answers: list[Answer] = []
     lines: collections.deque[str] = collections.deque(maxlen=TAIL)
-    for signal in machine.run(Script(questions, variables, run=run)):
+    for signal in machine.run(Script(questions, variables, run=run, turn=next(_TURNS))):
         match signal:
             case shell.Answer():
                 answers.append(signal)
@@ -197,6 +202,7 @@ class _Performance:
             tuple(step.command for step in self._steps),
             plan.variables,
             run=self._circumstances.run,
+            turn=next(_TURNS),
             deadline=sum(step.deadline for step in self._steps) + AIR,
         )
         with contextlib.ExitStack() as stack:

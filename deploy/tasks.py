@@ -137,9 +137,9 @@ def report(opened: Opened, out: str = "report.html") -> None:
 
 @verb(files_only="only the files of a release: no host is asked, as in CI")
 def check(opened: Opened, files_only: bool = False) -> None:
-    """Name each reason why a deploy would stop, or lose requests or data: where it stands, and the mend.
+    """Name all that would stop a deploy, or be lost by one.
 
-    Nothing is written. Exit codes: 0 nothing of the kind, 1 a deploy would go through and lose something, 2 something
+    Each reason with its place and the mend. Nothing is written. Exit codes: 0 nothing of the kind, 1 a deploy would go through and lose something, 2 something
     would stop it. What is only worth knowing changes no exit code.
     """
     from deploy import check as story
@@ -172,9 +172,9 @@ def unlock(opened: Opened, reason: str = "") -> None:
     yes="agree to what it says it will do",
 )
 def setup(opened: Opened, docker_packages: bool = False, yes: bool = False) -> None:
-    """Make bare hosts (Debian, Ubuntu, RHEL and their kin) ready: docker, compose, the deploy user, its directory.
+    """Make bare hosts ready: docker, compose, a deploy user.
 
-    It says first what it will do, and asks. A host that is ready is left alone; firewalls are only talked about.
+    Debian, Ubuntu, RHEL and their kin; the app's directory is made, too. It says first what it will do, and asks. A host that is ready is left alone; firewalls are only talked about.
     """
     from deploy import setup as story
 

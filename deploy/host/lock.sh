@@ -71,27 +71,40 @@ take_over() {
     timeout 10 flock 9
 }
 
-# fence RUN: go on only if RUN still holds the lock, and nothing of an earlier run is still at work here.
+# fence RUN TURN: go on only if RUN still holds the lock, no later script of it has been here, and nothing that came
+# before is still at work. A run numbers its scripts: one that was broken off may arrive after the one that undoes it.
 fence() {
     true >>fence || return
     exec 8>>fence
     if ! flock -n 8; then
-        complain "a command of an earlier run is still at work here: ending it"
         leader=$(cat leader 2>/dev/null)
+        is_due "$1" "$2" || return 75 # read in this order: a later script writes down its turn before its leader
+        complain "a command of an earlier run is still at work here: ending it"
         [ -z "$leader" ] || kill -TERM "-$leader" 2>/dev/null
         timeout 60 flock 8 || {
             complain "it did not end within 60 s (process group $leader)"
             return 75
         }
     fi
+    is_due "$1" "$2" || return 75
+    printf '%s %010d\n' "$1" "$2" 1<>turn # in its place: a full disk has room for that
     jot leader "$(own_group)"
+    [ ! -f unfinished ] || end_one_offs || return 75
+    true >unfinished
+}
+
+# is_due RUN TURN: whether a script may go on, as far as it is for its run to say.
+is_due() {
     # The lock itself is asked, too: its keeper may have been killed, and have left the file behind.
     if (flock -s -n 7) 7>>lock || [ "$(cat run 2>/dev/null)" != "$1" ]; then
         complain "this run has lost the lock of this host; now: $(cat holder 2>/dev/null || echo nobody)"
-        return 75
+        return 1
     fi
-    [ ! -f unfinished ] || end_one_offs || return 75
-    true >unfinished
+    read -r whose latest 2>/dev/null <turn || whose=
+    [ "$whose" != "$1" ] || [ "$2" -gt "$latest" ] || {
+        complain "this script came too late: a later one of its run has been here"
+        return 1
+    }
 }
 
 # unfence: the script has come to its end.

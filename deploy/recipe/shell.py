@@ -77,7 +77,8 @@ FENCE = -1
 class Script:
     """Consecutive commands that travel in one round trip.
 
-    With `run` (the id of a run that holds the lock) it works inside the app's directory, behind the fence; without,
+    With `run` (the id of a run that holds the lock) it works inside the app's directory, behind the fence, which lets
+    the scripts of a run through in the order of their `turn`, and none that was overtaken; without,
     it may only look. `deadline` in seconds, over all of it; a script that `holds` goes on until it is let go, one that
     is `heard` for as long as somebody listens; one that `sends` has its standard output for a payload, and says
     everything else by the standard error.
@@ -86,6 +87,7 @@ class Script:
     commands: tuple[Command, ...]
     variables: tuple[tuple[str, str], ...]
     run: str = ""
+    turn: int = 0
     deadline: float = 60
     holds: bool = False
     sends: bool = False
@@ -104,7 +106,7 @@ class Script:
             # nginx's workers look into what is made here: a login's own umask must not hide it from them.
             lines.append('umask 022; mkdir -p "$BASE" && cd "$BASE" && BASE=$PWD || exit')
         if self.run:
-            lines.append(f"step {FENCE} fence {shlex.quote(self.run)}")
+            lines.append(f"step {FENCE} fence {shlex.quote(self.run)} {self.turn}")
         # Only a few words read what follows the script on the standard input; anything else would eat it.
         lines += [
             f"step {number} {each}" + ("" if each.words[0] in READS_INPUT else " </dev/null")

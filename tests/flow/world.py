@@ -76,6 +76,7 @@ class Box:
     run: str = ""
     last: str = ""
     holder: str = ""
+    turns: dict[str, int] = field(default_factory=dict)
     locked: str = ""
     maintenance: str = ""
     looks_at_maintenance: bool = True
@@ -104,6 +105,13 @@ class Box:
 
     def of(self, stack: str, service: str | None = None) -> list[Container]:
         return [c for c in self.containers if c.stack == stack and service in (None, c.service)]
+
+    def lets_through(self, script: Script) -> bool:
+        """Play the fence: the run must hold the lock, and none of its later scripts have been here."""
+        if script.run != self.run or self.engine_starts or script.turn <= self.turns.get(script.run, 0):
+            return False
+        self.turns[script.run] = script.turn
+        return True
 
     def let_go(self) -> None:
         """The connection that held the lock has ended."""
@@ -282,7 +290,7 @@ class WorldMachine:
             raise Died
         if self._cut:
             raise LinkLost("the link broke", sent=False)
-        if script.run and (script.run != self._box.run or self._box.engine_starts):
+        if script.run and not self._box.lets_through(script):
             yield Line(f"this host is held by {self._box.holder or 'nobody'}, or docker does not answer")
             yield End(shell.FENCE, 75)
             return

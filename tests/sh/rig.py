@@ -35,6 +35,8 @@ TOOLS = (
 )  # fmt: skip
 """Every program that the library may use on a host. Another one would have to be on every host."""
 
+TURNS = count(1000)
+
 VARIABLES = {
     "PROJECT": "app",
     "SETTINGS": "app-setting-prod",
@@ -251,18 +253,19 @@ exit 64""",
 
     # --- what is done ------------------------------------------------------------------------------------------
 
-    def script(self, *commands: Command, run: str = "", holds: bool = False, **variables: str) -> Script:
+    def script(self, *commands: Command, run: str = "", turn: int = 0, holds: bool = False, **variables: str) -> Script:
+        """Make a script; one of a run is later than all before it, unless its `turn` says otherwise."""
         values = {**VARIABLES, "BASE": str(self.base), **variables}
-        return Script(commands, tuple(values.items()), run=run, holds=holds)
+        return Script(commands, tuple(values.items()), run=run, turn=turn or next(TURNS), holds=holds)
 
-    def run(self, *commands: Command, payload: bytes = b"", run: str = "", **variables: str) -> Outcome:
+    def run(self, *commands: Command, payload: bytes = b"", run: str = "", turn: int = 0, **variables: str) -> Outcome:
         """Run a script to its end, in the app's directory, as the engine would have it after the fence."""
-        script = self.script(*commands, run=run, holds=not run, **variables)
+        script = self.script(*commands, run=run, turn=turn, holds=not run, **variables)
         return self.run_text(self._text(script), payload)
 
     def look(self, *commands: Command, **variables: str) -> Outcome:
         """Run a script that only looks, from the login's home."""
-        return self.run_text(self._text(self.script(*commands, run="", holds=False, **variables)))
+        return self.run_text(self._text(self.script(*commands, run="", turn=0, holds=False, **variables)))
 
     def _text(self, script: Script) -> str:
         return script.render(library(command.words[0] for command in script.commands) + self._clock, TOKEN)
@@ -306,7 +309,12 @@ exit 64""",
     @contextmanager
     def started(self, *commands: Command, run: str = "", holds: bool = False, led: bool = False) -> Iterator[Running]:
         """Run a script in the background, its standard input open; `led` by another process, as sudo does."""
-        line, first = shell.wrap(self._text(self.script(*commands, run=run, holds=holds)))
+        with self.started_script(self.script(*commands, run=run, holds=holds), led=led) as running:
+            yield running
+
+    @contextmanager
+    def started_script(self, script: Script, *, led: bool = False) -> Iterator[Running]:
+        line, first = shell.wrap(self._text(script))
         if led:
             line = f"{line.removeprefix('exec ')}; exit"
         running = Running(self.popen(line))

@@ -219,7 +219,7 @@ def test_a_run_gets_its_lock_back_although_the_disk_has_filled_up(rig: Rig, kill
         fill(rig, "heard")
         one.send(b".")
         assert one.rest().lines == []
-    assert {path.name for path in rig.base.iterdir() if path.is_file()} == {"lock", "last", "fence"}
+    assert {path.name for path in rig.base.iterdir() if path.is_file()} == {"lock", "last", "fence", "turn"}
 
 
 def test_nobody_is_ended_in_the_stead_of_a_script_that_could_not_write_itself_down(rig: Rig) -> None:
@@ -281,6 +281,55 @@ def test_the_run_that_holds_the_lock_passes_the_fence(rig: Rig) -> None:
     assert outcome.signals[:3] == (Begin(FENCE), End(FENCE, 0), Begin(0))
     assert outcome.lines == ["at work"]
     assert outcome.finished
+
+
+LATE = "this script came too late: a later one of its run has been here"
+
+
+def test_a_script_that_was_overtaken_by_a_later_one_of_its_run_does_nothing(rig: Rig) -> None:
+    """Broken off before it began; the undo has been here, and gone."""
+    holds(rig, "one")
+    assert rig.run(shell.command("complain", "undone"), run="one", turn=10).finished
+    outcome = rig.run(shell.command("mkdir", "touched"), run="one", turn=9)
+    assert outcome.signals == (Begin(FENCE), Line(LATE), End(FENCE, 75))
+    assert not (rig.base / "touched").exists()
+    assert rig.run(shell.command("complain", "next"), run="one", turn=11).finished
+
+
+@pytest.mark.parametrize(("run", "turn", "said"), [("one", 9, LATE), ("none", 11, "this run has lost the lock")])
+def test_a_script_that_may_not_go_on_ends_nobody_s_work(rig: Rig, run: str, turn: int, said: str) -> None:
+    holds(rig, "one")
+    left = works_on(rig, "while :; do sleep 0.05; done")
+    script = rig.script(left, run="one", turn=10)
+    with rig.started_script(script):
+        child = begun(rig)
+        outcome = rig.run(shell.command("mkdir", "touched"), run=run, turn=turn)
+        assert outcome.lines[0].startswith(said)
+        assert is_at_work(child)
+    assert not (rig.base / "touched").exists()
+
+
+def test_the_turns_of_a_run_outlast_its_lost_connection_and_not_its_lock(rig: Rig) -> None:
+    one_offs(rig, "*")
+    with rig.started(hold(), holds=True) as one:
+        one.until(is_answer)
+        assert rig.run(shell.command("complain", "at work"), run="one", turn=10).finished
+    with rig.started(hold(how="again"), holds=True) as one:
+        one.until(is_answer)
+        assert rig.run(shell.command("complain", "at work"), run="one", turn=9).lines == [LATE]
+    with rig.started(hold("two"), holds=True) as two:
+        two.until(is_answer)
+        assert rig.run(shell.command("complain", "at work"), run="two", turn=1).finished
+
+
+def test_the_turn_takes_no_room_that_it_has_not_got_already(rig: Rig) -> None:
+    """A full disk would refuse a new file, and what is appended."""
+    holds(rig, "one")
+    assert rig.run(shell.command("complain", "at work"), run="one", turn=9).finished
+    before = (rig.base / "turn").stat()
+    assert rig.run(shell.command("complain", "at work"), run="one", turn=123_456).finished
+    after = (rig.base / "turn").stat()
+    assert (before.st_ino, before.st_size) == (after.st_ino, after.st_size)
 
 
 def test_a_run_that_lost_the_lock_does_nothing_and_says_who_has_it(rig: Rig) -> None:

@@ -226,6 +226,8 @@ class Proc:
         yield self.took(0.02)
         host, until = self.host, self.clock.now + GRACE
         if host.fenced:
+            if not self.is_due():
+                return BUSY
             self.emit(Line("a command of an earlier run is still at work here: ending it"))
             self._end_the_leader()
             while host.fenced:
@@ -233,16 +235,25 @@ class Proc:
                 if self.clock.now > until:
                     self.emit(Line("it did not end"))
                     return BUSY
-        host.fenced.append(self)
-        host.leader = None if host.full else self
-        if host.run != self.script.run:
-            self.emit(Line("this run has lost the lock of this host"))
+        if not self.is_due():
             return BUSY
+        host.fenced.append(self)
+        host.turns[self.run] = self.script.turn
+        host.leader = None if host.full else self
         self.world.passes(self)
         if host.unfinished and (status := (yield from self._end_one_offs())):
             return status
         host.unfinished = True
         return 0
+
+    def is_due(self) -> bool:
+        if self.host.run != self.script.run:
+            self.emit(Line("this run has lost the lock of this host"))
+            return False
+        if self.script.turn <= self.host.turns.get(self.run, 0):
+            self.emit(Line("this script came too late"))
+            return False
+        return True
 
     def _end_one_offs(self) -> Doing:
         yield self.took(0.1)

@@ -35,7 +35,6 @@ FAULTS = {
     "the lock is let go before the undo": ("sick", "dies"),
     "a release goes while docker keeps its image": ("lies",),
     "a release that came twice is in its own way": ("cut",),
-    "the engine is waited for behind the fence": ("reboot",),
     "a host that is left out leads": ("closed",),
     "a left out first host is nobody s loss": ("closed",),
     "ctrl c at the very end is taken for a failure": ("ctrl-c",),
@@ -360,23 +359,6 @@ def the_fence_leaves_migrations_at_work(patch: pytest.MonkeyPatch) -> None:
         return 0
 
     patch.setattr(Proc, "_end_one_offs", nothing)
-
-
-@plant
-def the_engine_is_waited_for_behind_the_fence(patch: pytest.MonkeyPatch) -> None:
-    """As it was, until a simulated history found it."""
-
-    def behind(machine: Any, variables: Any, *questions: Any, run: str = "") -> Any:
-        return apply.ask(machine, variables, *questions, run=run or machine.run_of_lock)
-
-    real = lock.Lock._return
-
-    def mend(self: Any, machine: Any) -> Any:
-        machine.run_of_lock = self._claim.run
-        return real(self, machine)
-
-    patch.setattr(lock, "ask", behind)
-    patch.setattr(lock.Lock, "_return", mend)
 
 
 @plant

@@ -25,6 +25,9 @@ ROUNDING = 1e-6
 CONNECT = 0.1
 """Seconds that a connection takes, or the answer that there is none."""
 
+LATE, LONGEST_LAG = 0.1, 60.0
+"""How often a slow host begins a script late, and by how many seconds at most."""
+
 DECIDES = frozenset({Finished, type(None)})
 ANSWERS = frozenset({Answer, Line})
 
@@ -90,6 +93,7 @@ class Channel:
         self.over = False
         self.abandoned = False
         self._closed = False
+        self._deaf = False
         self._wants_answer = wants_answer
         self._last_said = 0.0
         self._said: list[tuple[float, Signal | None]] = []
@@ -116,8 +120,15 @@ class Channel:
     def ended(self) -> None:
         self.say(None)
 
+    def out_of_breath(self) -> float:
+        """Return by how many seconds a script begins late on a slow host, which may not see that nobody listens."""
+        if self.link.host.slow <= 1:
+            return 0
+        self._deaf = self.clock.rng.random() < LATE
+        return self.clock.rng.random() * LONGEST_LAG if self._deaf else 0
+
     def hang_up(self) -> None:
-        self._closed = True
+        self._closed = not self._deaf
         if self.proc:
             self.proc.hear(end=True)
 
@@ -344,7 +355,7 @@ class SimMachine:
         def arrive() -> None:
             if not link.host.down and not link.cut:
                 channel.proc = Proc(link.host, self._world, script, channel, parcel)
-                channel.proc.go(0)
+                channel.proc.go(channel.out_of_breath())
 
         link.send(arrive)
         return channel

@@ -40,8 +40,10 @@ def test_commands_are_compared_by_their_words() -> None:
 INTO_THE_APP = 'umask 022; mkdir -p "$BASE" && cd "$BASE" && BASE=$PWD || exit'
 
 
-def render(*commands: Command, run: str = "", holds: bool = False) -> list[str]:
-    return Script(commands, (("NAME", "it's"),), run=run, holds=holds).render("library\n", TOKEN).splitlines()
+def render(*commands: Command, run: str = "", turn: int = 0, holds: bool = False) -> list[str]:
+    return (
+        Script(commands, (("NAME", "it's"),), run=run, turn=turn, holds=holds).render("library\n", TOKEN).splitlines()
+    )
 
 
 def test_a_script_that_looks_enters_no_directory_and_passes_no_fence() -> None:
@@ -52,10 +54,10 @@ def test_a_script_that_looks_enters_no_directory_and_passes_no_fence() -> None:
 
 
 def test_a_script_of_a_run_works_in_the_app_s_directory_behind_the_fence() -> None:
-    lines = render(shell.command("stop", "blue"), shell.command("start", "blue"), run="run id")
+    lines = render(shell.command("stop", "blue"), shell.command("start", "blue"), run="run id", turn=3)
     assert lines[6:] == [
         INTO_THE_APP,
-        "step -1 fence 'run id'",
+        "step -1 fence 'run id' 3",
         "step 0 stop blue </dev/null",
         "step 1 start blue </dev/null",
         "unfence",
