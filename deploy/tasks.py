@@ -139,8 +139,8 @@ def report(opened: Opened, out: str = "report.html") -> None:
 def check(opened: Opened, files_only: bool = False) -> None:
     """Name all that would stop a deploy, or be lost by one.
 
-    Each reason with its place and the mend. Nothing is written. Exit codes: 0 nothing of the kind, 1 a deploy would go through and lose something, 2 something
-    would stop it. What is only worth knowing changes no exit code.
+    Each reason with its place and the mend. Nothing is written. Exit codes: 0 nothing of the kind, 1 a deploy would go
+    through and lose something, 2 something would stop it. What is only worth knowing changes no exit code.
     """
     from deploy import check as story
 
@@ -174,7 +174,8 @@ def unlock(opened: Opened, reason: str = "") -> None:
 def setup(opened: Opened, docker_packages: bool = False, yes: bool = False) -> None:
     """Make bare hosts ready: docker, compose, a deploy user.
 
-    Debian, Ubuntu, RHEL and their kin; the app's directory is made, too. It says first what it will do, and asks. A host that is ready is left alone; firewalls are only talked about.
+    Debian, Ubuntu, RHEL and their kin; the app's directory is made, too. It says first what it will do, and asks. A
+    host that is ready is left alone; firewalls are only talked about.
     """
     from deploy import setup as story
 
