@@ -29,7 +29,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class ByHosts(LoadScopeScheduling):  # type: ignore[misc]  # xdist is not typed
-    """Stories on the same hosts are told by one process, in their order; those on other hosts beside them."""
+    """Stories on one kind of hosts are told by one process, in their order; those on the other kind beside them.
+
+    The kind is the parameter of a test; one without it is told on the first.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         return next((kind for kind, _ in BEDS if kind in nodeid), BEDS[0][0])

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+@pytest.fixture(scope="module", params=["bookworm"])
+def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Stage:
     """A bare host that got its first release."""
-    targets = testbed.up(1, "bookworm")
+    targets = testbed.up(1, request.param)
     testbed.reset(targets)
     stage = Stage(targets, Project.create(tmp_path_factory.mktemp("project"), targets))
     said = stage.inv("deploy", "--settle=0")
