@@ -61,7 +61,7 @@ COMPOSE = """services:
     ports:
       - "80:{port}"
     env_file: .env
-    restart: unless-stopped
+    restart: always
 """
 DOCKERIGNORE = ".git\n.env*\n**/__pycache__\nnode_modules\n.venv\n"
 TASKS = '''"""The deploy tasks; `inv --list` shows them."""

@@ -28,7 +28,9 @@ NETWORK = "greenroom"
 
 IMAGE = "${GREENROOM_IMAGE}"
 COLOUR = "${GREENROOM_COLOUR}"
-RESTART = "unless-stopped"
+RESTART = "always"
+"""As in the templates: with unless-stopped a dockerd that died leaves its containers down for good."""
+
 HTTP = 80
 TLS = 443
 DOORS = 8000
