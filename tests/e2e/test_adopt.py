@@ -29,7 +29,7 @@ POST = Kind("post", "/posts", content=FORM, fresh=True)
 @pytest.fixture(scope="module")
 def target() -> testbed.Target:
     kind, _, number = HOST.partition("-")
-    one = next((each for each in testbed.ls() if each.name == HOST), None) or testbed.up(int(number), kind)[-1]
+    one = testbed.up(int(number), kind)[-1]
     testbed.reset([one])
     return one
 
