@@ -132,7 +132,8 @@ class Project:
         return Said(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
 
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(ROOT)}
+        """What an operator of this checkout has around them, with a memory of runs that is not the developer's own."""
+        return {**os.environ, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(self.folder.parent / "state")}
 
 
 def releases(said: Said) -> list[str]:

@@ -38,6 +38,7 @@ class ByHosts(LoadScopeScheduling):  # type: ignore[misc]  # xdist is not typed
         return next((kind for kind, _ in BEDS if kind in nodeid), BEDS[0][0])
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     return ByHosts(config, log)
 

@@ -165,7 +165,7 @@ def test_tasks_enqueued_during_a_deploy_run_exactly_once_and_beat_is_never_doubl
         while sent < 200 or not deploying.done():
             stage.json("/enqueue?n=5", body=b"")
             sent += 5
-            time.sleep(0.1)
+            time.sleep(0.2)
         deploying.result()
     deadline = time.monotonic() + 120
     while stage.json("/tasks")["count"] < before + sent and time.monotonic() < deadline:
