@@ -1,4 +1,4 @@
-"""One host builds, the other gets what it lacks: counted on the wire, on the engine whose images are packed the old way."""
+"""One host builds, the other gets what it lacks: counted on the wire, on an old engine."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ import tarfile
 import time
 from typing import TYPE_CHECKING
 
+import pytest
 from stage import assert_nothing_lost
 
 import testbed
@@ -75,11 +76,11 @@ def test_a_first_deploy_on_bare_hosts(stage: Stage) -> None:
     stage.assert_whole()
 
 
-def test_static_files_are_served_by_nginx_with_their_hash(stage: Stage) -> None:
-    page = stage.get("/")[2].decode()
+def test_static_files_are_served_by_nginx_with_their_hash(one: Stage) -> None:
+    page = one.get("/")[2].decode()
     found = re.search(r"/static/[^\"]+\.[0-9a-f]{12}\.css", page)
     assert found, page
-    status, headers, _ = stage.get(found[0])
+    status, headers, _ = one.get(found[0])
     assert status == 200
     assert "immutable" in headers["Cache-Control"]
 
@@ -95,12 +96,12 @@ def test_a_second_deploy_under_load_loses_nothing(stage: Stage) -> None:
     stage.assert_whole()
 
 
-def test_a_deploy_takes_at_most_twelve_remote_commands_a_host(stage: Stage) -> None:
+def test_a_deploy_takes_at_most_twelve_remote_commands_a_host(one: Stage) -> None:
     """Counted on the hosts: sshd starts the login shell once for each command."""
-    for target in stage.targets:
+    for target in one.targets:
         testbed.shell(target, COUNTING_SHELL)
-    stage.deploy("--settle=0")
-    for target in stage.targets:
+    one.deploy("--settle=0")
+    for target in one.targets:
         count = testbed.shell(target, "usermod -s /bin/bash deploy; wc -l < /tmp/commands; rm /tmp/commands")
         assert 1 <= int(count) <= 12, target
 
@@ -165,7 +166,7 @@ def test_tasks_enqueued_during_a_deploy_run_exactly_once_and_beat_is_never_doubl
         while sent < 200 or not deploying.done():
             stage.json("/enqueue?n=5", body=b"")
             sent += 5
-            time.sleep(0.2)
+            time.sleep(0.5)
         deploying.result()
     deadline = time.monotonic() + 120
     while stage.json("/tasks")["count"] < before + sent and time.monotonic() < deadline:
@@ -215,8 +216,8 @@ def test_the_settings_stack_is_started_when_absent_and_left_alone_when_present(s
     stage.assert_whole()
 
 
-def test_a_changed_settings_service_is_asked_about_before_anything_is_touched(stage: Stage) -> None:
-    templates = stage.project.folder / "templates"
+def test_a_changed_settings_service_is_asked_about_before_anything_is_touched(one: Stage) -> None:
+    templates = one.project.folder / "templates"
     templates.mkdir()
     content = (
         Templates(templates)
@@ -224,55 +225,55 @@ def test_a_changed_settings_service_is_asked_about_before_anything_is_touched(st
         .replace(b"appendonly yes", b"appendonly yes\n        maxmemory 100mb")
     )
     (templates / "setting_prod.yml").write_bytes(content)
-    before = stage.live()
-    refused = stage.inv("deploy", "--settle=0")
+    before = one.live()
+    refused = one.inv("deploy", "--settle=0")
     assert refused.code == 2
     assert "redis of app-setting-prod will be recreated" in refused.err
-    assert stage.live() == before
-    assert stage.inv("deploy", "--settle=0", "--yes").code == 0
-    stage.assert_whole()
+    assert one.live() == before
+    assert one.inv("deploy", "--settle=0", "--yes").code == 0
+    one.assert_whole()
 
 
-def test_a_broken_nginx_conf_is_refused_before_any_flip(stage: Stage) -> None:
-    folder = stage.project.folder / "templates" / "nginx"
+def test_a_broken_nginx_conf_is_refused_before_any_flip(one: Stage) -> None:
+    folder = one.project.folder / "templates" / "nginx"
     folder.mkdir(parents=True)
-    for name, content in Templates(stage.project.folder / "nowhere").directory("nginx").items():
+    for name, content in Templates(one.project.folder / "nowhere").directory("nginx").items():
         (folder / name).write_bytes(content)
     good = (folder / "mysite.conf").read_text()
     (folder / "mysite.conf").write_text(good + "\nthis is no nginx configuration;\n")
-    before = stage.live()
-    with stage.users() as load:
-        said = stage.inv("deploy", "--settle=0")
+    before = one.live()
+    with one.users() as load:
+        said = one.inv("deploy", "--settle=0")
     assert said.code == 1
     assert "test the nginx configuration" in said.text
     assert "unknown directive" in said.text
-    assert stage.live() == before
+    assert one.live() == before
     assert load.report().failed == 0, str(load.report())
     (folder / "mysite.conf").write_text(good)
 
 
-def test_a_compose_file_that_compose_refuses_is_refused_before_any_flip(stage: Stage) -> None:
-    path = stage.project.folder / "templates" / "colour.yml"
-    content = Templates(stage.project.folder / "nowhere").read("colour.yml")
+def test_a_compose_file_that_compose_refuses_is_refused_before_any_flip(one: Stage) -> None:
+    path = one.project.folder / "templates" / "colour.yml"
+    content = Templates(one.project.folder / "nowhere").read("colour.yml")
     path.write_bytes(content.replace(b"    restart: always", b"    restarts: always", 1))
-    before = stage.live()
-    with stage.users() as load:
-        said = stage.inv("deploy", "--settle=0")
+    before = one.live()
+    with one.users() as load:
+        said = one.inv("deploy", "--settle=0")
     path.unlink()
     assert said.code == 1
     assert "validate the compose files: failed" in said.text
     assert "restarts" in said.text
-    assert stage.live() == before
+    assert one.live() == before
     assert load.report().failed == 0, str(load.report())
 
 
-def test_a_changed_nginx_conf_is_taken_over_without_loss(stage: Stage) -> None:
-    path = stage.project.folder / "templates" / "nginx" / "mysite.conf"
+def test_a_changed_nginx_conf_is_taken_over_without_loss(one: Stage) -> None:
+    path = one.project.folder / "templates" / "nginx" / "mysite.conf"
     path.write_text(path.read_text().replace("server {", "server {\n    add_header X-Conf two always;", 1))
-    with stage.users() as load:
-        stage.deploy("--settle=0")
+    with one.users() as load:
+        one.deploy("--settle=0")
     assert load.report().failed == 0, str(load.report())
-    assert {stage.get("/", host)[1].get("X-Conf") for host in stage.hosts} == {"two"}
+    assert {one.get("/", host)[1].get("X-Conf") for host in one.hosts} == {"two"}
     path.write_text(path.read_text().replace("\n    add_header X-Conf two always;", ""))
 
 
@@ -334,6 +335,8 @@ HOME_THAT_KILLS = (
 
 
 def test_ten_deploys_in_a_row_lose_nothing_and_leave_only_what_keep_says(one: Stage) -> None:
+    if one.targets[0].kind != "trixie":
+        pytest.skip("minutes, and one engine tells what so many deploys leave behind")
     with one.users() as load:
         for _ in range(10):
             one.deploy("--settle=0")

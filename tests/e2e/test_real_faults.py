@@ -19,8 +19,6 @@ HOSTS = ["127.0.0.11", "127.0.0.12", "127.0.0.13"]
 TELLING = (
     cases.killed("deploy", cases.step("switch nginx", done=True)),
     cases.interrupted(cases.step("watch "), signal.SIGINT),
-    cases.cut("link silent for 20 s", "deploy", cases.step("switch nginx", done=True, host=HOSTS[cases.VICTIM])),
-    cases.at_once(HOSTS, 2, 1),
 )
 
 
