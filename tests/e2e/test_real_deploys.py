@@ -149,13 +149,13 @@ def test_rollback_goes_to_the_release_before_and_to_any_that_is_named(stage: Sta
     stage.assert_whole()
 
 
-def test_an_upload_and_a_row_survive_three_flips(stage: Stage) -> None:
-    upload = stage.json("/upload", body=b"precious" * 1000)
-    row = stage.json("/rows", body=b"text=precious")
+def test_an_upload_and_a_row_survive_three_flips(one: Stage) -> None:
+    upload = one.json("/upload", body=b"precious" * 1000)
+    row = one.json("/rows", body=b"text=precious")
     for _ in range(3):
-        stage.deploy("--settle=0")
-    assert stage.get(upload["url"])[2] == b"precious" * 1000
-    assert stage.json("/rows")["count"] >= row["count"]
+        one.deploy("--settle=0")
+    assert one.get(upload["url"])[2] == b"precious" * 1000
+    assert one.json("/rows")["count"] >= row["count"]
 
 
 def test_tasks_enqueued_during_a_deploy_run_exactly_once_and_beat_is_never_doubled(stage: Stage) -> None:
