@@ -540,7 +540,10 @@ def _convert(data: Mapping[str, Any], kind: type[Any], place: Any) -> Any:
     except msgspec.ValidationError as error:
         what, _, path = str(error).partition(" - at `")
         path = path.rpartition("$")[2].rstrip("`")  # a bad key is "at `key` in `$.colours`"
-        raise ConfigError(f"{place(path)}: {_lower(what)}") from None
+        value = what.removeprefix("Invalid enum value ").strip("'")
+        known = [] if value == what else _choices(kind, path)
+        offered = f"{_nearest(value, known)}; there are: {', '.join(known)}" if known else ""
+        raise ConfigError(f"{place(path)}: {_lower(what)}{offered}") from None
     except UnicodeEncodeError as error:
         raise ConfigError(f"{place('')}: {error.object!r} is no text: half of a letter stands in it") from None
 
@@ -555,6 +558,23 @@ def _refuse_unknown(data: Mapping[str, Any], kind: type[Any], path: str, place: 
     for key in data:
         if key not in known:
             raise ConfigError(f"{place(f'{path}.{key}')}: there is no such key{_nearest(str(key), known)}")
+
+
+def _choices(kind: Any, path: str) -> list[str]:
+    """Return the words that may stand at a path below a struct, as its keys or as its value."""
+    for name in re.findall(r"\w+", path):
+        kind = next((field.type for field in msgspec.structs.fields(kind) if field.name == name), None)
+        if not _is_struct(kind):
+            break
+    return list(_literals(kind))
+
+
+def _literals(kind: Any) -> Iterator[str]:
+    for each in get_args(kind):
+        if isinstance(each, str):
+            yield each
+        else:
+            yield from _literals(each)
 
 
 def _is_struct(kind: Any) -> bool:

@@ -117,6 +117,11 @@ def test_a_subset_keeps_the_order_of_the_configuration_and_the_env_keeps_all(fol
     [
         ({"helth": {}}, r"deploy\.helth: there is no such key; did you mean health\?"),
         ({"health": {"pth": "/"}}, r"deploy\.health\.pth: there is no such key; did you mean path\?"),
+        (
+            {"hooks": {"before-flop": ["x"]}},
+            r"deploy\.hooks: .*'before-flop'; did you mean before-flip\?; there are: .*after-ship",
+        ),
+        ({"ssh": {"host_keys": "strikt"}}, r"deploy\.ssh\.host_keys: .*did you mean strict\?; there are: .*accept-new"),
         ({"health": {"timeout": "soon"}}, r"deploy\.health\.timeout: expected `int`, got `str`"),
         ({"envs": {"prod": {"hosts": ["a"], "settel": 1}}}, r"deploy\.envs\.prod\.settel: .* did you mean settle\?"),
         ({"envs": {"prod": {"hosts": "a"}}}, r"deploy\.envs\.prod\.hosts: expected `array`, got `str`"),
