@@ -68,7 +68,7 @@ BESIDE = {
     ("console.live", "console.events"), ("console", "console.redact"), ("console", "console.durations"),
     ("console.durations", "console.events"), ("console", "console.journal"), ("console", "console.plain"),
     ("console.live", "console.board"), ("console.plain", "console.board"), ("console.board", "console.events"),
-    ("console.plain", "console.events"), ("recipe.steps", "recipe.shell"),
+    ("console.plain", "console.events"), ("flags", "config"), ("recipe.steps", "recipe.shell"),
 }  # fmt: skip
 
 
