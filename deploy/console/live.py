@@ -56,7 +56,7 @@ class LiveTable:
     def show(self, event: Event, now: float) -> None:
         with self._lock:
             self._board.hear(event, now)
-            if event.kind == "line" and self._tail is not None:
+            if event.kind == "line" and event.text.strip() and self._tail is not None:
                 self._tail.append(f"{event.host} | {event.text}" if event.host else f"| {event.text}")
 
     def say(self, text: str) -> None:
@@ -110,7 +110,9 @@ class LiveTable:
         if self._board.count(phase, BROKEN_OFF):
             return _SIGNS[BROKEN_OFF]
         under_way = self._board.count(phase, WORKS)
-        return (f"{done}/{done + under_way}", "") if under_way or not done else _SIGNS[DONE]
+        if under_way:
+            return f"{done}/{done + under_way}", ""
+        return _SIGNS[DONE if done else WAITS]
 
     def _table(self, rows: Sequence[Row]) -> Table:
         table = Table.grid(padding=(0, 2, 0, 0), expand=True)

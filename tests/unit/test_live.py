@@ -170,6 +170,10 @@ def test_a_run_that_is_undone_shows_who_failed_who_was_broken_off_and_that_all_a
     ]
 
 
+def test_a_phase_that_nobody_is_in_yet_has_no_count(three: Story) -> None:
+    assert three.look(1)[0] == row("prepare ✓  start ·", "1 s")
+
+
 def test_after_ctrl_c_nobody_has_failed_and_what_was_under_way_is_broken_off(three: Story) -> None:
     in_the_middle(three)
     three.look(60)
@@ -255,6 +259,7 @@ def test_the_last_lines_of_programs_are_shown_on_request(begin: Begin) -> None:
     story.step(0, "prepare", "build the image")
     for number in range(10):
         story.line(0, f"Step {number}/9")
+        story.line(0, "")
     assert story.look(3)[3:] == [f"web1.example.com | Step {number}/9" for number in range(4, 10)]
 
 
