@@ -228,6 +228,7 @@ def consent(planned: Plans, console: Console, *, yes: bool) -> None:
     console.say("\n".join(asks))
     if not console.confirm("Go on?"):
         raise Refused("\n".join(asks), mend="if that is what you want, say --yes; `inv plan` shows all of it")
+    console.watch([str(host) for host in planned])
 
 
 def fit(app: App, seen: Mapping[Host, Facts]) -> None:

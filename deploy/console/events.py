@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+VERSION = 1
+"""Of the events that `--json` prints (docs/events.md): raised when one loses a field, or a field its meaning."""
+
 
 @dataclass(frozen=True)
 class Event:
