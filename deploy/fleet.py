@@ -18,8 +18,8 @@ T = TypeVar("T")
 K = TypeVar("K")
 
 AT_ONCE = 512
-"""Threads at most: one a host, and hosts beyond that wait their turn: each phase would last twice as long for them, and
-the last flip come that much later than the first. A thread that waits costs 10 KB."""
+"""Threads at most: one a host. Hosts beyond that wait their turn: each phase lasts twice as long for them, and the last
+flip comes that much later than the first."""
 
 
 class Fleet:
