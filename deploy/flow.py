@@ -69,9 +69,7 @@ def deploy(setup: Setup, connect: Connect, console: Console, options: Options) -
             for host, facts in seen.items()
         }
         consent(planned, console, yes=options.yes)
-        run.carry_out(
-            "deploy", planned, made.release, lambda parcel: release.pack(tree, made, parcel), options.batching
-        )
+        run.carry_out("deploy", planned, made.release, release.Parcels(tree, made).open, options.batching)
         before = made.release.replaces
         back = f"; the way back to {before}: inv rollback --env={setup.app.env}" if before else ""
         console.emit(Event("ended", text=f"{made.release.id} is live on {_hosts(seen)}{back}"))

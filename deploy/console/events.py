@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 VERSION = 1
@@ -33,4 +33,4 @@ class Event:
 
     def data(self) -> dict[str, Any]:
         """Return what is set, for JSON."""
-        return {key: round(v, 3) if isinstance(v, float) else v for key, v in asdict(self).items() if v}
+        return {key: round(v, 3) if isinstance(v, float) else v for key, v in vars(self).items() if v}

@@ -236,6 +236,17 @@ class Parcel(tuple[Any, ...]):
         pass
 
 
+class SimParcels:
+    """Nobody shares a tar that is none: that is a matter of real threads (tests/unit/test_release.py)."""
+
+    def __init__(self, tree: Any, made: Any) -> None:
+        self._tree = tree
+        self._made = made
+
+    def open(self, parcel: Any) -> Parcel:
+        return Parcel((self._made, parcel, self._tree.stamps))
+
+
 # --- one history -----------------------------------------------------------------------------------------------
 
 
@@ -598,7 +609,7 @@ def installed() -> Iterator[pytest.MonkeyPatch]:
         patch.setattr(run, "threading", sim_baton.THREADING)
         patch.setattr(run, "secrets", SimpleNamespace(token_hex=lambda _: History.now.token()))
         patch.setattr(flow, "_release", lambda *_: History.now.make(History.now.operator))
-        patch.setattr(release, "pack", lambda tree, made, parcel: Parcel((made, parcel, tree.stamps)))
+        patch.setattr(release, "Parcels", SimParcels)
         patch.setattr(image, "threading", sim_baton.THREADING_OF_IMAGES)
         patch.setattr(image, "Stream", SimStream)
         patch.setattr(release, "who", lambda: History.now.operator.name)
