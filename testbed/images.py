@@ -43,6 +43,9 @@ APP_BASE: Final = KINDS["trixie"].base
 BORN_WITH: Final = (APP_BASE, *APPS)
 """What every host's engine holds from the start."""
 
+REGISTRY: Final = "greenroom-testbed/registry:latest"
+"""The image of a registry beside the hosts; no host has it."""
+
 _RECIPE: Final = "greenroom.testbed.recipe"
 """The label that says what an image was made from."""
 
@@ -83,13 +86,13 @@ class Shelf:
 
     def ensure(self, kind: Kind) -> None:
         """Have everything that hosts of this kind need. Raises ProvisionError."""
-        in_parallel(self._ensure_base, dict.fromkeys((APP_BASE, kind.base)))
+        in_parallel(self.ensure_base, dict.fromkeys((APP_BASE, kind.base)))
         in_parallel(
             lambda work: work(),
             [partial(_ensure_host, kind), *(partial(self._ensure_app, name, folder) for name, folder in APPS.items())],
         )
 
-    def _ensure_base(self, name: str) -> None:
+    def ensure_base(self, name: str) -> None:
         """Have a minimal Debian."""
         recipe = _recipe_of(name)
         if recipe == "" or (recipe is None and self._pull(name)):
@@ -124,6 +127,12 @@ class Shelf:
         return self._registry_answers
 
 
+def ensure_registry() -> None:
+    """Have the image of a registry. Raises ProvisionError."""
+    Shelf().ensure_base(APP_BASE)
+    _build(REGISTRY, _RECIPES / "registry", {"BASE": APP_BASE}, found=_recipe_of(REGISTRY))
+
+
 def digest(kind: Kind) -> str:
     """Return what changes when any image that hosts of this kind are made from does. They must be there."""
     return _digest(*(_id(name) for name in (kind.image, *BORN_WITH)))
@@ -136,7 +145,9 @@ def remove_all() -> None:
         docker("rm", "--force", "--volumes", *interrupted)
     kinds = KINDS.values()
     made = [
-        name for name in (*APPS, *(kind.image for kind in kinds), *(kind.base for kind in kinds)) if _recipe_of(name)
+        name
+        for name in (REGISTRY, *APPS, *(kind.image for kind in kinds), *(kind.base for kind in kinds))
+        if _recipe_of(name)
     ]
     pulled = [name for name in (*APPS, *(kind.base for kind in kinds)) if _same(name, _pulled_name(name))]
     dangling = docker("image", "ls", "--quiet", "--filter", f"label={_RECIPE}", "--filter", "dangling=true").split()

@@ -42,6 +42,8 @@ class LiveTable:
 
     def show(self, event: Event, now: float) -> None:
         self._now = now
+        if event.kind == "step":
+            self._rows.setdefault(event.host, _Row())  # this machine, where it builds for the hosts
         row = self._rows.get(event.host)
         if row is None:
             return

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 PARTS = ("core.sh", "lock.sh", "facts.sh", "files.sh", "docker.sh", "image.sh", "nginx.sh", "operate.sh")
-RARE = {"setup_": "setup.sh"}
+RARE = {"setup_": "setup.sh", "push_image": "registry.sh", "pull_image": "registry.sh", "here_": "here.sh"}
 """Parts that travel only with a script that uses one of their words, by how these begin."""
 
 

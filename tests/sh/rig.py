@@ -15,7 +15,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import count
@@ -434,6 +434,6 @@ def _real(name: str) -> str:
     return found
 
 
-def functions() -> set[str]:
-    """Return the words of the library."""
-    return set(re.findall(r"^(\w+)\(\)", library(), re.MULTILINE))
+def functions(rare: Iterable[str] = ()) -> set[str]:
+    """Return the words of the library, with those of the parts that travel with words of these beginnings."""
+    return set(re.findall(r"^(\w+)\(\)", library(rare), re.MULTILINE))
