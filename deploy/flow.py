@@ -14,7 +14,7 @@ from deploy.recipe import facts as questions
 from deploy.recipe import image, preflight
 from deploy.recipe import plan as plans
 from deploy.recipe.steps import Phase
-from deploy.run import Batching, Means, Terms, engaged, no_parcels, observe
+from deploy.run import Batching, Terms, engaged, means_of, no_parcels, observe
 from deploy.source import Templates
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ EVERYWHERE = Options()
 def deploy(setup: Setup, connect: Connect, console: Console, options: Options) -> None:
     """Bring every host to the release that the source makes, or leave every host where it is."""
     tree, made = _release(setup, console, options)
-    means = _means(setup)
+    means = means_of(setup)
     fleet = connect()
     with engaged(setup.app, fleet, console, f"deploy {made.release.id}", Terms(options.wait), means) as run:
         seen = run.observe(made.release.manifest)
@@ -103,7 +103,7 @@ def plan(setup: Setup, connect: Connect, console: Console, options: Options) -> 
         _show(setup, made, console)
         for note in made.notes:
             console.say(f"{setup.adopted.file}: {note}")
-    means = _means(setup)
+    means = means_of(setup)
     fleet = connect()
     seen = observe(setup.app, fleet, made.release.manifest)
     made = release.replacing(made, plans.newest_live(setup.app, seen.values()))
@@ -211,20 +211,6 @@ def _release(setup: Setup, console: Console, options: Options) -> tuple[source.T
     if tree.left_out:
         console.emit(Event("note", text=tree.left_out))
     return tree, made
-
-
-def _means(setup: Setup) -> Means:
-    """Look at what a deploy needs on this machine, before any host is asked.
-
-    Raises:
-        Refused: there is no password for the registry, or no docker to build with.
-
-    """
-    from deploy import here  # only who builds here needs it
-
-    return Means(
-        here.workshop(setup.app) if setup.app.build == "local" else None, setup.login.papers() if setup.login else b""
-    )
 
 
 def _show(setup: Setup, made: release.Made, console: Console) -> None:

@@ -53,14 +53,23 @@ class Workshop:
     facts: Facts
     builds: str
 
+    def fit(self, seen: Mapping[Host, Facts]) -> None:
+        """Go no further where this machine cannot build for the hosts that were seen.
+
+        Raises:
+            Refused: with the reason, and what mends it.
+
+        """
+        _refuse(image.unfit_here(self.facts, self.builds, seen))
+
     def plans(self, release: Release, stamps: Mapping[str, str], seen: Mapping[Host, Facts]) -> dict[Host, Plan]:
         """Decide what this machine does for the hosts that were seen.
 
         Raises:
-            Refused: it cannot build for them; with the reason, and what mends it.
+            Refused: it cannot build for them.
 
         """
-        _refuse(image.unfit_here(self.facts, self.builds, seen))
+        self.fit(seen)
         return {self.machine.host: plan.plan_here(self.app, self.facts, release, stamps, seen)}
 
     @contextlib.contextmanager

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from deploy.apply import Machine
+    from deploy.config import Setup
     from deploy.console import Console
     from deploy.fleet import Fleet
     from deploy.here import Workshop
@@ -69,6 +70,20 @@ class Means:
 
 
 NONE = Means()
+
+
+def means_of(setup: Setup) -> Means:
+    """Look at what a deploy needs on this machine.
+
+    Raises:
+        Refused: there is no password for the registry, or no docker to build with.
+
+    """
+    from deploy import here  # only who builds here needs it
+
+    return Means(
+        here.workshop(setup.app) if setup.app.build == "local" else None, setup.login.papers() if setup.login else b""
+    )
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import pytest
 from world import WorldHere
 
 from deploy import here
-from deploy.errors import Failed, Refused
+from deploy.errors import Failed, Refused, Unfit
 from deploy.run import Batching
 
 
@@ -80,6 +80,13 @@ def test_hosts_that_it_cannot_build_for_refuse_the_deploy(operator: Any) -> None
     with pytest.raises(Refused, match=r"web3 is arm64, and this machine builds for 386, amd64"):
         operator.deploy()
     assert operator.world.writes() == []
+
+
+def test_check_says_what_this_machine_lacks(operator: Any) -> None:
+    operator.world.here.lacks = ("docker",)
+    with pytest.raises(Unfit, match="1 would stop a deploy"):
+        operator.check()
+    assert "there is no docker on this machine" in operator.text
 
 
 def test_batches_share_what_was_built(operator: Any) -> None:
