@@ -38,11 +38,11 @@ class Light(Stage):
         return self.log[-1]
 
     def images(self) -> list[set[str]]:
-        """Return the names and ids of all images that a deploy may have brought, by host."""
-        born_with = ("debian:", "python:", "nginx:", "redis:", "postgres:")
+        """Return name and id of all images that a deploy may have brought, by host. A build's cache has no names."""
+        others = ("<none>:<none>", "debian:", "python:", "nginx:", "redis:", "postgres:")
         form = "'{{.Repository}}:{{.Tag}} {{.ID}}'"
         every = [testbed.shell(target, f"docker images --no-trunc --format {form}") for target in self.targets]
-        return [{line for line in each.splitlines() if not line.startswith(born_with)} for each in every]
+        return [{line for line in each.splitlines() if not line.startswith(others)} for each in every]
 
 
 def stage(folder: Path, kinds: tuple[str, ...], keys: Mapping[str, Any], env: str = "") -> Light:
