@@ -61,6 +61,17 @@ def test_neither_the_password_nor_the_login_passes_the_printer() -> None:
     assert SECRET not in repr(found)
 
 
+def test_a_password_of_the_environment_is_hidden_like_one_of_the_env_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(NAME, SECRET)
+    (tmp_path / ".env.prod").write_text("A=1\n")
+    keys = {"image": "team/app", "username": "ci", "password": NAME}
+    setup = config.load({"project": "app", "registry": keys, "envs": {"prod": {"hosts": ["web1"]}}}, tmp_path)
+    assert redactor(setup.env, setup.readings)(f"it was {SECRET}") == f"it was {HIDDEN}"
+    assert SECRET not in repr(setup)
+
+
 def test_without_a_login_the_hosts_own_counts() -> None:
     assert registry.login(None, {}) is None
     assert registry.login(RegistryKeys("team/app"), {NAME: SECRET}) is None
