@@ -209,6 +209,7 @@ def _undo(app: App, facts: Facts, release: Release) -> tuple[Step, ...]:
     stored = facts.stored(release.id)
     return (
         nginx.switch(live, "users go back to what they had"),
+        docker.await_engine(),
         *((nginx.use_conf(facts.conf, "it was in use before"),) if facts.conf and facts.conf != release.conf else ()),
         *(() if stored and stored.served else (files.unmark_served(),)),
         nginx.drain(app, idle),

@@ -94,7 +94,7 @@ class Scenario:
 
 KINDS = (
     "kill", "kill", "power cut", "sleep", "ctrl-c", "cut", "cut", "lose", "lose", "stall", "reboot", "full", "slow",
-    "lies", "lies",
+    "lies", "lies", "engine",
     "sick", "dies", "refuse", "closed",
 )  # fmt: skip
 REFUSED = ("receive", "build", "migrate", "start", "gate", "switch", "await_serving", "stop", "drain", "settings_up",
@@ -177,6 +177,7 @@ class Operator(Life):
         self.error: BaseException | None = None
         self.run = ""
         self.failed_in: set[str] = set()
+        self.phase = ""
         self.fleets: list[fleet.Fleet] = []
         self.bad: list[tuple[str, int]] = []
 
@@ -190,6 +191,8 @@ class Quiet(Console):
         self._who = who
 
     def emit(self, event: Event) -> None:
+        if event.kind == "phase":
+            self._history.operator.phase = event.phase
         if event.kind == "failed":
             self._history.operator.failed_in.add(event.phase)
         if event.kind in {"phase", "failed", "ended"}:
@@ -401,7 +404,8 @@ class History:
     @property
     def _undisturbed(self) -> bool:
         """Say whether nobody else was about and nothing went wrong but the app, or a word before finish."""
-        return len(self.scenario.acts) == 1 and self.fired <= {"sick", "dies", "stall", "refuse", CLOSED, *MILD}
+        harmless = {"sick", "dies", "stall", "refuse", "engine", CLOSED, *MILD}
+        return len(self.scenario.acts) == 1 and self.fired <= harmless
 
     def make(self, operator: Operator) -> tuple[Any, release.Made]:
         """Stand in for the source and the making of a release: everything else of it is the product's."""
@@ -507,6 +511,11 @@ class History:
                 link.lose(self.clock.rng.random() * 20, 0.0)
         self._absent += 15 + fault.amount * 30
         self.world.reboot(host, 5 + fault.amount * 30)
+
+    def _do_engine(self, fault: Fault, host: SimHost, operator: Operator) -> None:
+        if operator.phase in {"settle", "finish", "undo"}:
+            self.fired.add("engine, too late to be waited for")
+        self.world.lose_engine(host, 1 + fault.amount * 25)
 
     def _do_full(self, fault: Fault, host: SimHost, _operator: Operator) -> None:
         host.full = True
