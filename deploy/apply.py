@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from deploy.recipe.model import Host
     from deploy.recipe.shell import Answer, Command, Line, Signal
-    from deploy.recipe.steps import Cargo, Parcel, Plan, Step
+    from deploy.recipe.steps import Cargo, Docket, Parcel, Plan, Step
 
 TAIL = 40
 """Lines of a failed step that are kept to be shown."""
@@ -88,7 +88,7 @@ class Circumstances:
 
     run: str
     emit: Callable[[Event], None]
-    parcels: Callable[[Parcel | Cargo], IO[bytes]]
+    parcels: Callable[[Parcel | Cargo | Docket], IO[bytes]]
     stop: Callable[[bool], bool]
     mend: Callable[[Machine], None]
 

@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING
 from deploy import clock, lock, papers, release
 from deploy.apply import ask
 from deploy.console.events import Event
-from deploy.errors import ConfigError, SourceError, Unfit, Unsafe
+from deploy.errors import ConfigError, Refused, SourceError, Unfit, Unsafe
 from deploy.recipe import facts as questions
 from deploy.recipe import hosts, nginx, preflight
 from deploy.recipe import plan as plans
 from deploy.recipe.preflight import Finding, Weight
-from deploy.run import observe
+from deploy.run import means_of, observe
 from deploy.source import Templates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from deploy.apply import Machine
     from deploy.config import Setup
     from deploy.console import Console
     from deploy.fleet import Fleet
-    from deploy.recipe.model import App, Facts
+    from deploy.recipe.model import App, Facts, Host
     from deploy.recipe.shell import Answer
 
 
@@ -63,7 +63,7 @@ def _of_hosts(setup: Setup, fleet: Fleet, console: Console) -> list[Finding]:
     }
     able = fleet.part(host for host in seen if not unfit[host])
     examined = able.each(lambda machine: _examine(setup, machine, seen[machine.host])) if able.machines else {}
-    found: list[Finding] = []
+    found = _of_this_machine(setup, seen)
     for host, facts in seen.items():
         if host in examined:
             answers, skew = examined[host]
@@ -71,6 +71,16 @@ def _of_hosts(setup: Setup, fleet: Fleet, console: Console) -> list[Finding]:
             unfit[host] = hosts.findings(app, facts, answers, skew)
         found += [replace(each, where=str(host)) for each in unfit[host]]
     return found
+
+
+def _of_this_machine(setup: Setup, seen: Mapping[Host, Facts]) -> list[Finding]:
+    """What a deploy needs where it is typed: a docker that builds for these hosts, a password for the registry."""
+    try:
+        if workshop := means_of(setup).workshop:
+            workshop.fit({host: facts for host, facts in seen.items() if facts.architecture})
+    except Refused as error:
+        return [Finding(Weight.STOPS, "this-machine", "", error.what, error.mend)]
+    return []
 
 
 def _examine(setup: Setup, machine: Machine, facts: Facts) -> tuple[list[Answer], float]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from deploy import envfile
+from deploy import envfile, registry
 from deploy.errors import ConfigError
 from deploy.keys import EnvKeys, Ssh, TopKeys, convert, lower_first, nearest
 from deploy.recipe import compose
@@ -32,7 +32,7 @@ class Setup:
     """One env, ready to work with. `dotenv` is the app's own env file, byte for byte; `env` is python-dotenv's reading.
 
     `readings` are all the values that a compose may take from it, by name. `adopted` and its `shape` are the compose
-    file that is deployed as it is, if one is. Its repr shows no value of the env file.
+    file that is deployed as it is, if one is; `login` is for the registry. Its repr shows no value of the env file.
     """
 
     app: App
@@ -48,6 +48,7 @@ class Setup:
     dotenv_paths: frozenset[Path]
     adopted: Adopted | None = None
     shape: Outline | None = None
+    login: registry.Login | None = None
 
     def __repr__(self) -> str:
         return f"Setup({self.app.project!r}, {self.app.env!r}, hosts={[str(h) for h in self.hosts]})"
@@ -147,6 +148,7 @@ def _setup(top: TopKeys, keys: EnvKeys, name: str, directory: Path, hosts: str) 
     _refuse_shared_hosts(top, name, every)
     _check_names(top, keys, name, where)
     dotenv = envfile.read(_local(directory, keys.dotenv or f".env.{name}", f"{where}.dotenv"), f"{where}.dotenv")
+    login = registry.login(keys.registry, dotenv.values)
     adopted = _adopted(top, keys, name, directory) if keys.stack else None
     shape = outline(adopted) if adopted else None
     app = _app(top, keys, name, every, directory)
@@ -160,13 +162,14 @@ def _setup(top: TopKeys, keys: EnvKeys, name: str, directory: Path, hosts: str) 
         nginx=keys.nginx,
         dotenv=dotenv.content,
         env=dotenv.values,
-        readings=dotenv.readings,
+        readings=(*dotenv.readings, *(login.secrets if login else ())),
         dotenv_paths=frozenset(
             _local(directory, str(each.get("dotenv") or top.dotenv or f".env.{other}"), f"deploy.envs.{other}.dotenv")
             for other, each in top.envs.items()
         ),
         adopted=adopted,
         shape=shape,
+        login=login,
     )
 
 
@@ -192,6 +195,7 @@ def _app(top: TopKeys, keys: EnvKeys, name: str, every: tuple[Host, ...], direct
         migrate_timeout=keys.migrate_timeout,
         keep=keys.keep,
         build=keys.build,
+        registry=keys.registry.image if keys.registry else "",
         hooks=(
             *_hooks(keys.hooks, "hooks", directory),
             *(replace(hook, on_host=True) for hook in _hooks(keys.host_hooks, "host_hooks", None)),
@@ -299,6 +303,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _PATH = re.compile(r"(~/|/)?\.?\w[\w.+-]*(/\.?\w[\w.+-]*)*/?|/")
 _HOST_HEADER = re.compile(r"[\w.:\[\]-]+")
+_REPOSITORY = re.compile(r"(?:[A-Za-z0-9.-]+(?::\d+)?/)?[a-z0-9]+(?:[._-]+[a-z0-9]+|/[a-z0-9]+)*")
 _URL_PATH = re.compile(r"/[^\s\"'\\]*")
 _HOST = re.compile(
     r"(?:(?P<user>[\w.+-]+)@)?(?:\[(?P<ip6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9_][\w.-]*))(?::(?P<port>\d+))?"
@@ -369,6 +374,11 @@ def _check_names(top: TopKeys, keys: EnvKeys, name: str, where: str) -> None:
     _must_match(_PATH, keys.root, "deploy.root", "a path on the host, absolute or below the login's home")
     _must_match(_URL_PATH, keys.health.path, "deploy.health.path", "a path that begins with /")
     _must_match(_HOST_HEADER, keys.health.host, "deploy.health.host", "a host name, as users send it")
+    if keys.registry:
+        expected = "a repository without a tag, like registry.example.com/team/app"
+        _must_match(_REPOSITORY, keys.registry.image, "deploy.registry.image", expected)
+        if keys.build == "each":
+            raise ConfigError("deploy.registry: with build: each there is nothing to push: every host builds its own")
     for path, number, least in (
         ("settle", keys.settle, 0),
         ("drain", keys.drain, 0),

@@ -53,10 +53,10 @@ class Fleet:
             self._beside.append(self._open_first())
         return self._beside[0]
 
-    def part(self, hosts: Iterable[Host]) -> Fleet:
-        """Return a fleet of some of these machines. It closes nothing of its own, and stops for itself."""
+    def part(self, hosts: Iterable[Host], *beside: Machine) -> Fleet:
+        """Return a fleet of some of these machines, and others. It closes nothing of its own, and stops for itself."""
         wanted = set(hosts)
-        return Fleet([machine for machine in self.machines if machine.host in wanted])
+        return Fleet([*(machine for machine in self.machines if machine.host in wanted), *beside])
 
     def stop(self, patient: bool) -> bool:
         """Say whether to break off: any step when the operator asks, a mere look also when another host failed."""

@@ -14,7 +14,7 @@ from deploy.recipe import facts as questions
 from deploy.recipe import image, preflight
 from deploy.recipe import plan as plans
 from deploy.recipe.steps import Phase
-from deploy.run import Batching, Terms, engaged, no_parcels, observe
+from deploy.run import Batching, Terms, engaged, means_of, no_parcels, observe
 from deploy.source import Templates
 
 if TYPE_CHECKING:
@@ -53,8 +53,9 @@ EVERYWHERE = Options()
 def deploy(setup: Setup, connect: Connect, console: Console, options: Options) -> None:
     """Bring every host to the release that the source makes, or leave every host where it is."""
     tree, made = _release(setup, console, options)
+    means = means_of(setup)
     fleet = connect()
-    with engaged(setup.app, fleet, console, f"deploy {made.release.id}", Terms(options.wait)) as run:
+    with engaged(setup.app, fleet, console, f"deploy {made.release.id}", Terms(options.wait), means) as run:
         seen = run.observe(made.release.manifest)
         tell_of_maintenance(console, seen)
         made = release.replacing(made, plans.newest_live(setup.app, seen.values()))
@@ -68,8 +69,11 @@ def deploy(setup: Setup, connect: Connect, console: Console, options: Options) -
             host: plans.plan_deploy(setup.app, host, facts, made.release, tree.stamps, fleet.leader, builders)
             for host, facts in seen.items()
         }
+        beside = means.workshop.plans(made.release, tree.stamps, seen) if means.workshop else {}
         consent(planned, console, yes=options.yes)
-        run.carry_out("deploy", planned, made.release, release.Parcels(tree, made).open, options.batching)
+        replace(run, plans_beside=beside).carry_out(
+            "deploy", planned, made.release, release.Parcels(tree, made).open, options.batching
+        )
         before = made.release.replaces
         back = f"; the way back to {before}: inv rollback --env={setup.app.env}" if before else ""
         console.emit(Event("ended", text=f"{made.release.id} is live on {_hosts(seen)}{back}"))
@@ -99,6 +103,7 @@ def plan(setup: Setup, connect: Connect, console: Console, options: Options) -> 
         _show(setup, made, console)
         for note in made.notes:
             console.say(f"{setup.adopted.file}: {note}")
+    means = means_of(setup)
     fleet = connect()
     seen = observe(setup.app, fleet, made.release.manifest)
     made = release.replacing(made, plans.newest_live(setup.app, seen.values()))
@@ -106,8 +111,12 @@ def plan(setup: Setup, connect: Connect, console: Console, options: Options) -> 
         console.say(f"nothing to do: {_standing(setup.app, seen)}")
         return
     builders = image.builders(setup.app, seen)
-    for host, facts in seen.items():
-        planned = plans.plan_deploy(setup.app, host, facts, made.release, tree.stamps, fleet.leader, builders)
+    beside = means.workshop.plans(made.release, tree.stamps, seen) if means.workshop else {}
+    everywhere = beside | {
+        host: plans.plan_deploy(setup.app, host, facts, made.release, tree.stamps, fleet.leader, builders)
+        for host, facts in seen.items()
+    }
+    for host, planned in everywhere.items():
         console.say(f"{host}: {planned.note}")
         for refusal in planned.refusals:
             console.say(f"{host}: stops the deploy: {refusal}")

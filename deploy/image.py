@@ -1,4 +1,4 @@
-"""The way of an image from the host that built it to the others: one read for many, nothing put aside.
+"""The way of an image from where it was built to the others: one read for many, nothing put aside.
 
 The bytes pass through this machine and never lie here. Whoever needs a block that nobody has read yet reads it,
 for all: the slowest host sets the pace of those that share a read, and one that comes late, or again, gets its own.
@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING
 from deploy.errors import Interrupted, LinkLost
 from deploy.recipe import facts, image
 from deploy.recipe.shell import Script
+from deploy.recipe.steps import Cargo, Docket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from deploy.recipe.image import Image
     from deploy.recipe.model import App, Host
     from deploy.recipe.shell import Answer
-    from deploy.recipe.steps import Cargo
 
 BLOCK = 1 << 16
 AHEAD = 128
@@ -44,11 +44,16 @@ class Ways:
 
 
 class Freight:
-    """What hosts told of their images, and the reads that are under way."""
+    """What hosts told of their images, and the reads that are under way.
 
-    def __init__(self, app: App, machines: Iterable[Machine]) -> None:
+    `login` is docker's config.json for a registry; with none the hosts' own counts.
+    """
+
+    def __init__(self, app: App, machines: Iterable[Machine], login: bytes = b"") -> None:
         self._app = app
         self._machines = {machine.host: machine for machine in machines}
+        self._login = login
+        self._pushed: dict[Host, str] = {}
         self._built: dict[Host, Image] = {}
         self._there: dict[Host, list[tuple[str, ...]]] = {}
         self._refused: dict[Host, str] = {}
@@ -66,6 +71,8 @@ class Freight:
                         self._built[host] = image.read_built(answer)
                     case "layers":
                         self._there.setdefault(host, []).append(image.read_layers(answer))
+                    case "pushed":
+                        self._pushed[host] = answer.values[0]
                     case "refused":
                         self._refused[host] = answer.values[0]
 
@@ -79,7 +86,22 @@ class Freight:
             self._there.pop(host, None)
         return refused
 
-    def open(self, cargo: Cargo, ways: Ways) -> IO[bytes]:
+    def others(self, dockets: Iterable[Docket]) -> dict[Host, str]:
+        """Return which hosts pulled something else than what was built, and what is to be said of it."""
+        return {
+            docket.to: f"what the registry gave is another image than the one on {docket.source}"
+            for docket in dockets
+            if not image.same(self._built[docket.to], self._built[docket.source])
+        }
+
+    def open(self, parcel: Cargo | Docket, ways: Ways) -> IO[bytes]:
+        """Return what a word of the host library reads of an image, or of its way through a registry."""
+        if isinstance(parcel, Cargo):
+            return self._read(parcel, ways)
+        digest = self._pushed[parcel.source] if parcel.to != parcel.source else ""
+        return io.BytesIO(digest.encode() + b"\n" + self._login)
+
+    def _read(self, cargo: Cargo, ways: Ways) -> IO[bytes]:
         """Return what a host lacks of an image; nothing is read before it is asked for.
 
         Its reads raise:

@@ -48,9 +48,18 @@ class StackKeys(msgspec.Struct, forbid_unknown_fields=True):
     folder: str = ""
 
 
+class RegistryKeys(msgspec.Struct, forbid_unknown_fields=True):
+    """A registry that the image goes through; see registry.py."""
+
+    image: str
+    username: str = ""
+    password: str = ""
+
+
 HostMoment = Literal[
-    "after-prepare", "before-ship", "after-ship", "before-migrate", "after-migrate", "before-start", "after-start",
-    "before-flip", "after-flip", "before-settle", "after-settle", "before-finish", "after-finish", "failure",
+    "after-prepare", "before-push", "after-push", "before-ship", "after-ship", "before-migrate", "after-migrate",
+    "before-start", "after-start", "before-flip", "after-flip", "before-settle", "after-settle", "before-finish",
+    "after-finish", "failure",
 ]  # fmt: skip
 Moment = Literal["before-prepare", HostMoment]
 """When hooks may run. On a host there is nothing to run before the source has come, in prepare."""
@@ -77,7 +86,8 @@ class EnvKeys(msgspec.Struct, forbid_unknown_fields=True):
     settle: int = 30
     drain: int = 30
     keep: int = 5
-    build: Literal["once", "each"] = "once"
+    build: Literal["once", "each", "local"] = "once"
+    registry: RegistryKeys | None = None
     build_timeout: int = 1800
     migrate_timeout: int = 600
     hooks: dict[Moment, list[str]] = msgspec.field(default_factory=dict)

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import html
 import json
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deploy.console.journal import memory
 from deploy.errors import Refused
 from deploy.recipe.steps import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
 Told = dict[str, Any]
 """One line of a journal: an event as `--json` prints it, or the run's first words."""
 
 
 def journal(project: str, env: str) -> Path:
-    """Return where the last run is remembered (XDG Base Directory Specification, $XDG_STATE_HOME)."""
-    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(state).expanduser() / "greenroom" / f"{project}-{env}.jsonl"
+    """Return where the last run is remembered."""
+    return memory() / f"{project}-{env}.jsonl"
 
 
 def read(path: Path) -> list[Told]:
@@ -189,7 +188,7 @@ def _lines(text: str) -> str:
     return _text(text).replace("\n", "<br>")
 
 
-_HUES = dict(zip(Phase, (215, 65, 265, 190, 35, 140, 320, 0), strict=True))
+_HUES = dict(zip(Phase, (215, 95, 65, 265, 190, 35, 140, 320, 0), strict=True))
 """A colour a phase, as degrees on the wheel; their names stand beside them."""
 
 

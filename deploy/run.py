@@ -15,17 +15,18 @@ from deploy.errors import Failed, GreenroomError, HostFailures, NeedsHuman, Step
 from deploy.image import Freight, Ways
 from deploy.recipe import facts as questions
 from deploy.recipe import files
-from deploy.recipe.steps import BEFORE_FINISH, Cargo, Phase, Plan
+from deploy.recipe.steps import BEFORE_FINISH, Cargo, Docket, Parcel, Phase, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from deploy.apply import Machine
+    from deploy.config import Setup
     from deploy.console import Console
     from deploy.fleet import Fleet
+    from deploy.here import Workshop
     from deploy.recipe import shell
     from deploy.recipe.model import App, Facts, Host, Release
-    from deploy.recipe.steps import Parcel
 
 STOPPED = "stopped by the operator"
 Plans = dict["Host", Plan]
@@ -53,8 +54,42 @@ class Terms:
 AT_ONCE = Terms()
 
 
+@dataclass(frozen=True)
+class Means:
+    """What a run works with besides its hosts: a machine that builds for them, and docker's login at a registry."""
+
+    workshop: Workshop | None = None
+    login: bytes = field(default=b"", repr=False)
+
+    @property
+    def machines(self) -> tuple[Machine, ...]:
+        return (self.workshop.machine,) if self.workshop else ()
+
+    def room(self) -> contextlib.AbstractContextManager[None]:
+        return self.workshop.room() if self.workshop else contextlib.nullcontext()
+
+
+NONE = Means()
+
+
+def means_of(setup: Setup) -> Means:
+    """Look at what a deploy needs on this machine.
+
+    Raises:
+        Refused: there is no password for the registry, or no docker to build with.
+
+    """
+    from deploy import here  # only who builds here needs it
+
+    return Means(
+        here.workshop(setup.app) if setup.app.build == "local" else None, setup.login.papers() if setup.login else b""
+    )
+
+
 @contextlib.contextmanager
-def engaged(app: App, fleet: Fleet, console: Console, purpose: str, terms: Terms = AT_ONCE) -> Iterator[Run]:
+def engaged(
+    app: App, fleet: Fleet, console: Console, purpose: str, terms: Terms = AT_ONCE, means: Means = NONE
+) -> Iterator[Run]:
     """Hold the lock for the time of the block.
 
     Raises:
@@ -69,10 +104,11 @@ def engaged(app: App, fleet: Fleet, console: Console, purpose: str, terms: Terms
         terms.through,
         lambda text: console.emit(Event("note", text=text)),
     )
-    with lock.held(fleet, questions.variables(app), claim) as held:
+    with lock.held(fleet, questions.variables(app), claim) as held, means.room():
         console.watch([str(machine.host) for machine in fleet.machines])
         try:
-            yield Run(claim.run, app, fleet, console, held, Freight(app, fleet.machines))
+            freight = Freight(app, (*fleet.machines, *means.machines), means.login)
+            yield Run(claim.run, app, fleet, console, held, freight, means.machines)
         finally:
             console.unwatch()
 
@@ -92,7 +128,7 @@ class Batching:
 
 @dataclass(frozen=True)
 class Run:
-    """A run that holds the lock of every host."""
+    """A run that holds the lock of every host. Machines `beside` go through `plans_beside` with each batch."""
 
     id: str
     app: App
@@ -100,6 +136,8 @@ class Run:
     console: Console
     lock: lock.Lock = field(repr=False)
     freight: Freight = field(repr=False)
+    beside: tuple[Machine, ...] = ()
+    plans_beside: Plans = field(default_factory=dict)
 
     def observe(self, manifest: str = "") -> dict[Host, Facts]:
         """Look from behind the fence: nothing that an earlier run left at work may change what is seen."""
@@ -123,7 +161,8 @@ class Run:
                 if done and batching.pause:
                     self.console.emit(Event("note", text=f"{_hosts(done)} done; {batching.pause} s of pause"))
                     clock.pause(batching.pause, threading.Event())
-                replace(self, fleet=self.fleet.part(batch)).carry_out_batch(verb, batch, to, parcels)
+                fleet = self.fleet.part(batch, *self.beside)
+                replace(self, fleet=fleet).carry_out_batch(verb, batch, to, parcels)
             except (GreenroomError, KeyboardInterrupt) as error:
                 if not done:
                     raise
@@ -155,7 +194,7 @@ class Run:
         """Each phase ends everywhere before the next begins; a failure before finish undoes all."""
         try:
             for phase in BEFORE_FINISH:
-                with occasion.around(phase, has_steps=any(each.of(phase) for each in planned.values())):
+                with occasion.around(phase, has_steps=bool(self._with_steps(phase, planned))):
                     self.phase(phase, planned, parcels)
             occasion.before(Phase.FINISH)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # whatever it is, users come first
@@ -179,15 +218,17 @@ class Run:
             Locked: another run has the env's lock, on its first host; nothing of this phase was done.
 
         """
-        if not any(each.of(phase) for each in planned.values()):
+        if not self._with_steps(phase, planned):
             return
+        everywhere = {**planned, **self.plans_beside}
         if self.lock.lost and phase is not Phase.UNDO:
             raise self.lock.lost
         self.console.emit(Event("phase", phase=str(phase), text=f"on {_hosts(planned)}"))
         try:
-            self._perform(phase, planned, parcels, self.fleet)
+            self._perform(phase, everywhere, parcels, self.fleet)
             if phase is Phase.SHIP:
                 self._ship_whole(planned)
+                self._refuse_others(planned)
                 for text in self.freight.told():
                     self.console.emit(Event("note", text=text))
         except HostFailures as failures:
@@ -195,12 +236,15 @@ class Run:
                 self.console.emit(Event("failed", host=host, phase=str(phase), text=_with_tail(error)))
             raise
 
+    def _with_steps(self, phase: Phase, planned: Plans) -> list[Plan]:
+        return [each for each in (*planned.values(), *self.plans_beside.values()) if each.of(phase)]
+
     def _perform(self, phase: Phase, planned: Plans, parcels: Callable[[Parcel], IO[bytes]], fleet: Fleet) -> None:
         ways = Ways(self._mend, lambda: fleet.stop(patient=False))
         circumstances = Circumstances(
             self.id,
             self.console.emit,
-            lambda parcel: self.freight.open(parcel, ways) if isinstance(parcel, Cargo) else parcels(parcel),
+            lambda parcel: parcels(parcel) if isinstance(parcel, Parcel) else self.freight.open(parcel, ways),
             fleet.stop,
             self._mend,
         )
@@ -225,6 +269,18 @@ class Run:
         if refused:
             raise HostFailures({str(host): StepFailed(f"take the image: {why}") for host, why in refused.items()})
 
+    def _refuse_others(self, planned: Plans) -> None:
+        """Go no further where a registry gave something else than what was built.
+
+        Raises:
+            HostFailures: these hosts have another image.
+
+        """
+        parcels = [step.parcel for each in planned.values() for step in each.of(Phase.SHIP)]
+        others = self.freight.others(parcel for parcel in parcels if isinstance(parcel, Docket))
+        if others:
+            raise HostFailures({str(host): StepFailed(f"pull the image: {why}") for host, why in others.items()})
+
     def _mend(self, machine: Machine) -> None:
         self.lock.mend(machine, lambda: self.fleet.stop(patient=False))
 
@@ -243,7 +299,7 @@ class Run:
         raise Failed(f"{reason}\nUndone on every host. Users have what they had: {before}.") from None
 
 
-def no_parcels(parcel: Parcel | Cargo) -> IO[bytes]:
+def no_parcels(parcel: Parcel | Cargo | Docket) -> IO[bytes]:
     """Stand for the parcels of a phase that sends nothing."""
     raise AssertionError(f"nothing is sent in this phase, and yet {parcel} was asked for")
 

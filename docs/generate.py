@@ -53,6 +53,7 @@ def schema(said: dict[str, str]) -> dict[str, Any]:
         ("HealthKeys", "health."),
         ("Ssh", "ssh."),
         ("StackKeys", "stack."),
+        ("RegistryKeys", "registry."),
     ):
         for key, each in parts[name]["properties"].items():
             if prefix + key not in said:

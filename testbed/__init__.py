@@ -14,7 +14,8 @@ What is needed: a docker engine, or root on Debian (then one is installed and st
 All functions raise ProvisionError, and say what to do about it.
 
 The rooms: `engine` has a docker engine running here, `images` has what it needs on its shelf, `seeds` fills a volume
-with that, once, and copies it, and `hosts` makes containers of it that pass for servers. `images/` holds the recipes.
+with that, once, and copies it, and `hosts` makes containers of it that pass for servers. `registry` is one beside them.
+`images/` holds the recipes.
 """
 
 from __future__ import annotations

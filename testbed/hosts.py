@@ -54,7 +54,7 @@ def states() -> dict[Target, str]:
 def ensure(wanted: Sequence[Target], kind: Kind) -> None:
     """Have these hosts up: one that is stays as it is, one that is not is started, or made. Raises ProvisionError."""
     ssh.prepare(wanted)
-    _sweep()
+    _sweep("errand")
     known = states()
     alive = in_parallel(lambda target: _revive(target, known.get(target)), wanted)
     missing = [target for target, is_alive in zip(wanted, alive, strict=True) if not is_alive]
@@ -94,7 +94,7 @@ def shell(target: Target, script: str, *, user: str, timeout: float) -> str:
 def remove_all() -> None:
     """Remove all hosts, their volumes and their network."""
     in_parallel(_remove, states())
-    _sweep()
+    _sweep("errand", "registry")
     for volume in docker("volume", "ls", "--quiet", "--filter", f"label={ROLE}=host").split():
         docker("volume", "rm", volume)
     if docker_agrees("network", "inspect", NETWORK):
@@ -188,9 +188,11 @@ def _remove(target: Target) -> None:
     docker("volume", "rm", "--force", target.volume)
 
 
-def _sweep() -> None:
-    """Remove the containers on errands that an earlier run left when it was killed."""
-    leftovers = docker("ps", "--all", "--quiet", "--filter", f"label={ROLE}=errand").split()
+def _sweep(*roles: str) -> None:
+    """Remove the containers of these roles that an earlier run left when it was killed."""
+    leftovers = [
+        each for role in roles for each in docker("ps", "--all", "--quiet", "--filter", f"label={ROLE}={role}").split()
+    ]
     if leftovers:
         docker("rm", "--force", "--volumes", *leftovers)
 

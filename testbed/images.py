@@ -46,6 +46,9 @@ LATER: Final = {"node:22-slim": "node"}
 BORN_WITH: Final = (APP_BASE, *APPS)
 """What every host's engine holds from the start."""
 
+REGISTRY: Final = "greenroom-testbed/registry:latest"
+"""The image of a registry beside the hosts; no host has it."""
+
 _RECIPE: Final = "greenroom.testbed.recipe"
 """The label that says what an image was made from."""
 
@@ -86,7 +89,7 @@ class Shelf:
 
     def ensure(self, kind: Kind) -> None:
         """Have everything that hosts of this kind need. Raises ProvisionError."""
-        in_parallel(self._ensure_base, dict.fromkeys((APP_BASE, kind.base)))
+        in_parallel(self.ensure_base, dict.fromkeys((APP_BASE, kind.base)))
         in_parallel(
             lambda work: work(),
             [partial(_ensure_host, kind), *(partial(self._ensure_app, name, folder) for name, folder in APPS.items())],
@@ -94,12 +97,12 @@ class Shelf:
 
     def bring(self, name: str, target: Target) -> None:
         """Have a host hold one of the images of LATER. Raises ProvisionError."""
-        self._ensure_base(APP_BASE)
+        self.ensure_base(APP_BASE)
         self._ensure_app(name, LATER[name])
         load = ["docker", "exec", "--interactive", target.container, "docker", "load"]
         pipe(["docker", "save", name], load, timeout=_BUILD)
 
-    def _ensure_base(self, name: str) -> None:
+    def ensure_base(self, name: str) -> None:
         """Have a minimal Debian."""
         recipe = _recipe_of(name)
         if recipe == "" or (recipe is None and self._pull(name)):
@@ -134,6 +137,12 @@ class Shelf:
         return self._registry_answers
 
 
+def ensure_registry() -> None:
+    """Have the image of a registry. Raises ProvisionError."""
+    Shelf().ensure_base(APP_BASE)
+    _build(REGISTRY, _RECIPES / "registry", {"BASE": APP_BASE}, found=_recipe_of(REGISTRY))
+
+
 def digest(kind: Kind) -> str:
     """Return what changes when any image that hosts of this kind are made from does. They must be there."""
     return _digest(*(_id(name) for name in (kind.image, *BORN_WITH)))
@@ -147,7 +156,7 @@ def remove_all() -> None:
     kinds = KINDS.values()
     made = [
         name
-        for name in (*APPS, *LATER, *(kind.image for kind in kinds), *(kind.base for kind in kinds))
+        for name in (REGISTRY, *APPS, *LATER, *(kind.image for kind in kinds), *(kind.base for kind in kinds))
         if _recipe_of(name)
     ]
     pulled = [name for name in (*APPS, *LATER, *(kind.base for kind in kinds)) if _same(name, _pulled_name(name))]

@@ -42,6 +42,8 @@ class Board:
     def hear(self, event: Event, now: float) -> None:
         if event.kind == "phase":
             self._begin(event.phase)
+        if event.kind == "step" and event.host:  # this machine, too, where it builds for the hosts
+            self.rows.setdefault(event.host, Row(event.host))
         row = self.rows.get(event.host)
         if row is None or event.kind not in {"step", "line", "done", "failed"}:
             return

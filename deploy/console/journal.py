@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, TextIO
+from pathlib import Path
+from typing import TextIO
 
-if TYPE_CHECKING:
-    from pathlib import Path
+
+def memory() -> Path:
+    """Return the folder for what outlives a run on this machine (XDG Base Directory Specification, $XDG_STATE_HOME)."""
+    return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "greenroom"
 
 
 class Journal:

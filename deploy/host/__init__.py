@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-PARTS = ("core.sh", "lock.sh", "facts.sh", "files.sh", "docker.sh", "image.sh", "nginx.sh", "operate.sh", "setup.sh")
+PARTS = (
+    "core.sh", "lock.sh", "facts.sh", "files.sh", "docker.sh", "image.sh", "nginx.sh", "operate.sh", "registry.sh",
+    "setup.sh", "here.sh",
+)  # fmt: skip
 
 FRAME = frozenset({"mark", "step", "fence", "unfence"})
 """What every script may say beside its own words (recipe/shell.py)."""

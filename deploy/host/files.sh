@@ -9,8 +9,8 @@ receive() {
     tar -xzpf - || return
     mkdir -p source
     [ -d "releases/$RELEASE.part" ] || return 0
-    rm -rf "releases/$RELEASE" # it came once already, and the operator did not hear of it
-    mv -T "releases/$RELEASE.part" "releases/$RELEASE"
+    # It came once already, and the operator did not hear of it. (mv -T is not everywhere where `build: local` works.)
+    rm -rf "releases/$RELEASE" && mv "releases/$RELEASE.part" "releases/$RELEASE"
 }
 
 # remove_stale PATH...: files that the source no longer has, and the directories that this leaves empty.

@@ -96,4 +96,11 @@ take_image() {
     tell_built
 }
 
+# forget_login: what docker logged in with at a registry, and the name that an image had there. A run that died leaves
+# both to the next script (lock.sh).
+forget_login() {
+    [ ! -s login/name ] || docker image rm "$(cat login/name)" >/dev/null 2>&1
+    rm -rf login
+}
+
 one_line() { printf '%s\n' "$1" | awk '{ gsub(/\t/, " "); printf "%s%s", sep, $0; sep = "; " }'; }

@@ -89,6 +89,7 @@ fence() {
     is_due "$1" "$2" || return 75
     printf '%s %010d\n' "$1" "$2" 1<>turn # in its place: a full disk has room for that
     jot leader "$(own_group)"
+    [ ! -d login ] || forget_login
     [ ! -f unfinished ] || end_one_offs || return 75
     true >unfinished
 }

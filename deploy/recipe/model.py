@@ -81,6 +81,7 @@ class App:
     migrate_timeout: int = 600
     keep: int = 5
     build: str = "once"
+    registry: str = ""
     kept: tuple[tuple[str, str], ...] = ()
     images: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
     hooks: tuple[Hook, ...] = ()

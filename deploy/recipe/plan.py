@@ -67,6 +67,7 @@ def plan_deploy(
                     *_configure(facts, release),
                     *_ensure_settings(missing, changed),
                 ),
+                Phase.PUSH: image.push(app, host, builders, release, facts.architecture),
                 Phase.SHIP: image.ship(app, host, builders, release),
                 Phase.MIGRATE: (docker.migrate(app, idle),) if host == leader and app.migrate else (),
                 Phase.UNDO: (
@@ -82,6 +83,21 @@ def plan_deploy(
         ),
         refusals=(*fitness(app, facts), *taken(facts, release), *misplaced, *data.refusals(facts)),
         variables=variables(app, release_id=release.id, compose=facts.compose),
+    )
+
+
+def plan_here(app: App, here: Facts, release: Release, stamps: Mapping[str, str], seen: Mapping[Host, Facts]) -> Plan:
+    """Decide what this machine does for the hosts that were seen, where it builds for them."""
+    builders = dict.fromkeys(seen, image.HERE)
+    (architecture,) = {facts.architecture for facts in seen.values()}
+    return Plan(
+        note=f"docker {here.docker}, {here.architecture}",
+        steps={
+            Phase.PREPARE: image.build_here(app, release, stamps, architecture, builders),
+            Phase.PUSH: image.push(app, image.HERE, builders, release, architecture),
+            Phase.FINISH: (image.forget_here(),),
+        },
+        variables=variables(app, release_id=release.id, compose=here.compose),
     )
 
 

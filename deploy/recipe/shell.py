@@ -116,7 +116,7 @@ class Script:
         return "\n".join([*lines, "mark finished", "}"]) + "\n"
 
 
-READS_INPUT = frozenset({"receive", "hold", "take_image", "follow_logs", "run_inside"})
+READS_INPUT = frozenset({"receive", "hold", "take_image", "push_image", "pull_image", "follow_logs", "run_inside"})
 
 
 _AS_ROOT = 'sudo -n env HOME="$HOME" '

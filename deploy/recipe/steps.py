@@ -15,6 +15,7 @@ class Phase(str, enum.Enum):
     """The phases in their order. Each ends on every host before the next begins on any."""
 
     PREPARE = "prepare"
+    PUSH = "push"
     SHIP = "ship"
     MIGRATE = "migrate"
     START = "start"
@@ -27,7 +28,7 @@ class Phase(str, enum.Enum):
         return self.value
 
 
-BEFORE_FINISH = (Phase.PREPARE, Phase.SHIP, Phase.MIGRATE, Phase.START, Phase.FLIP, Phase.SETTLE)
+BEFORE_FINISH = (Phase.PREPARE, Phase.PUSH, Phase.SHIP, Phase.MIGRATE, Phase.START, Phase.FLIP, Phase.SETTLE)
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,21 @@ class Cargo:
 
 
 @dataclass(frozen=True)
+class Docket:
+    """What goes with an image through a registry: the login of host `to`, and the digest that `source` has pushed.
+
+    Where both are one host, it is the one that pushes, and there is no digest yet.
+    """
+
+    release: str
+    source: Host
+    to: Host
+
+    def __str__(self) -> str:
+        return f"the login of {self.to}"
+
+
+@dataclass(frozen=True)
 class Step:
     """What to do, and why. `title` is imperative, lower case, at most 40 characters: it is UI, log and test language.
 
@@ -65,7 +81,7 @@ class Step:
     because: str
     command: Command
     deadline: float = 60
-    parcel: Parcel | Cargo | None = None
+    parcel: Parcel | Cargo | Docket | None = None
     patient: bool = False
 
 

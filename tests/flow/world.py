@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 from deploy import clock
 from deploy.errors import LinkLost, StepFailed, Unreachable
 from deploy.recipe import files, shell
+from deploy.recipe.image import HERE
 from deploy.recipe.shell import Answer, Begin, End, Finished, Line
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ class Box:
     `sick` holds images that never become healthy here, `refuse` words that fail here and how often; for so many
     attempts to come back to it, it is `away`. On a `full` disk no new holder can be written down. Its engine may not
     take images from which layers were left out (`takes_parts`); `sent` is what was left out of those that it sent; so
-    many of its first reads end with its link (`breaks_reads`). A cut link is its reboot if it `reboots`; while its
+    many of its first reads end with its link (`breaks_reads`). From a registry it `gets_another` image than was pushed;
+    `logins` are what it was given to log in there. A cut link is its reboot if it `reboots`; while its
     `engine_starts`, the fence cannot look at what docker runs. Its clock is `clock_ahead` seconds ahead.
     """
 
@@ -93,6 +95,8 @@ class Box:
     refuses_images: bool = False
     breaks_reads: int = 0
     sent: list[tuple[int, ...]] = field(default_factory=list)
+    gets_another: bool = False
+    logins: list[bytes] = field(default_factory=list)
     dies_in_settle: set[str] = field(default_factory=set)
     refuse: dict[str, int] = field(default_factory=dict)
     lacks: tuple[str, ...] = ()
@@ -126,6 +130,8 @@ class Box:
 class World:
     """Hosts, and what may befall the operator. `log` holds (host, command) in order, for asserts about the story.
 
+    `here` is the operator's own machine; `registry` has images by digest, and their `tags`.
+
     After each of the writes numbered in `cuts` the link goes away: its end is not heard, and the host lets the lock go.
     """
 
@@ -136,6 +142,9 @@ class World:
         self.die_after: int | None = None
         self.host_goes_on = False
         self.cuts: set[int] = set()
+        self.here = Box("this machine")
+        self.registry: dict[str, str] = {}
+        self.tags: list[str] = []
         self.excused: set[str] = set()
         self._one_at_a_time = threading.RLock()
         self._time = count(1_000)
@@ -190,7 +199,7 @@ class World:
 
 LOOKS = {
     "observe", "probe", "examine", "history_lines", "hold", "await_engine", "tell_layers", "tell_built", "send_image",
-    "tell_logs", "follow_logs", "inside", "run_inside", "tell_files",
+    "tell_logs", "follow_logs", "inside", "run_inside", "tell_files", "here_look",
 }  # fmt: skip
 
 
@@ -326,6 +335,20 @@ class WorldMachine:
                 self._box.let_go()
                 self._box.engine_starts = self._box.reboots
             return outcome
+
+
+class WorldHere(WorldMachine):
+    """The operator's own machine, where it builds. It has no fence."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world, HERE, world.here)
+        world.scripts.setdefault(str(HERE), 0)
+
+    def run(
+        self, script: Script, *, parcel: IO[bytes] | None = None, stop: Callable[[], bool] = lambda: False
+    ) -> Iterator[Signal]:
+        self._box.run = script.run
+        return super().run(script, parcel=parcel, stop=stop)
 
 
 class _Words:
@@ -605,6 +628,48 @@ class _Words:
             return
         self.box.images.add(self.image())
         self.do_tell_built()
+
+    def do_push_image(self, name: str, tag: str) -> None:
+        digest, login = self._docket()
+        if digest or self.image() not in self.box.images:
+            raise Impossible(f"{self.box.name}: {self.image()} is pushed as {digest or 'what is not here'}")
+        self.box.logins.append(login)
+        self.world.registry[f"sha256:of-{self.image()}"] = self.image()
+        self.world.tags.append(f"{name}:{tag}")
+        self.answer("pushed", f"sha256:of-{self.image()}")
+
+    def do_pull_image(self, _name: str) -> int:
+        digest, login = self._docket()
+        self.box.logins.append(login)
+        if self.world.registry.get(digest) != self.image():
+            self.said.append(Line("manifest unknown"))
+            return 1
+        self.box.images.add(self.image())
+        if self.box.gets_another:
+            self.answer("built", "another", "another")
+        else:
+            self.do_tell_built()
+        return 0
+
+    def _docket(self) -> tuple[str, bytes]:
+        assert self.parcel is not None, "a registry without its papers"
+        digest, _, login = self.parcel.read().partition(b"\n")
+        return digest.decode(), login
+
+    def do_here_look(self) -> None:
+        for tool in self.box.lacks:
+            self.answer("lacks", tool)
+        self.answer("docker", "26.1.5")
+        self.answer("architecture", self.box.architecture)
+        self.answer("compose", "docker compose")
+        self.answer("builds", "linux/amd64, linux/386, ")
+
+    def do_here_build(self, architecture: str, colour: str, file: str, service: str) -> None:
+        self.box.architecture = architecture
+        self.do_build(colour, file, service)
+
+    def do_here_forget(self) -> None:
+        self.box.images = {self.image()}
 
     def do_tag(self, release: str, *_beside: str) -> None:
         self.need_files()

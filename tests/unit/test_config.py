@@ -39,13 +39,15 @@ def test_the_sample_holds_every_key_with_its_default(folder: Path) -> None:
     sample = yaml.safe_load((ROOT / "invoke.yaml").read_text())["deploy"]
     setup = config.load(sample, folder, "prod")
     assert setup.app.health.path == "/healthz"
-    shown = set(sample) | {"settings", "hosts", "dotenv", "stack"}
+    shown = set(sample) | {"settings", "hosts", "dotenv", "stack", "registry"}
     assert shown == set(keys.TopKeys.__struct_fields__)
     assert sample["ssh"] == msgspec.to_builtins(keys.Ssh())
     assert set(sample["health"]) == set(keys.HealthKeys.__struct_fields__)
     text = (ROOT / "invoke.yaml").read_text()
     stack = text[text.index("# stack:") : text.index("# settings:")]
     assert set(re.findall(r"^    # (\w+):", stack, re.MULTILINE)) == set(keys.StackKeys.__struct_fields__)
+    registry = text[text.index("# registry:") : text.index("build_timeout:")]
+    assert set(re.findall(r"^    # (\w+):", registry, re.MULTILINE)) == set(keys.RegistryKeys.__struct_fields__)
     defaults = keys.EnvKeys()
     for key in (
         "root",

@@ -20,12 +20,13 @@ FLOORS = [
     {"run", "papers"},
     {"hooks"},
     {"release", "lock", "image"},
-    {"source", "fleet", "machine"},
+    {"source", "fleet", "machine", "here"},
     {"machine.door"},
     {"machine.login"},
     {"machine.ssh_config"},
     {"machine.link", "machine.known_hosts", "machine.wire"},
     {"config", "flags"},
+    {"registry"},
     {"envfile", "keys"},
     {"apply"},
     {
@@ -141,7 +142,7 @@ def test_only_the_console_prints() -> None:
 
 
 def test_one_file_starts_programs() -> None:
-    assert importers("subprocess") == {"source", "hooks"}
+    assert importers("subprocess") == {"source", "hooks", "here"}
     assert not callers("os.system", "os.popen")
 
 

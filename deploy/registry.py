@@ -1,0 +1,72 @@
+"""Who logs in at a registry: a name from invoke.yaml, and a password that never stands there."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from deploy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from deploy.keys import RegistryKeys
+
+HUB = "https://index.docker.io/v1/"
+"""What docker's config.json calls the registry of names that say none (docker/cli, cli/config/configfile)."""
+
+
+@dataclass(frozen=True, repr=False)
+class Login:
+    """A login at a registry. `password` is '' where nobody has set the `variable`; its repr does not show it."""
+
+    registry: str
+    username: str
+    variable: str
+    password: str
+
+    def papers(self) -> bytes:
+        """Return docker's config.json, which is all that docker needs: `docker login` would want the name in its argv.
+
+        Raises:
+            ConfigError: there is no password.
+
+        """
+        if not self.password:
+            raise ConfigError(
+                f"deploy.registry.password: neither this machine's environment nor the env file sets {self.variable}",
+                mend=f"set {self.variable}, or leave both keys out: the hosts' own `docker login` counts then",
+            )
+        return json.dumps({"auths": {self.registry: {"auth": self._auth()}}}).encode()
+
+    @property
+    def secrets(self) -> tuple[tuple[str, str], ...]:
+        """What no output may show, by a name that says so."""
+        return (("registry password", self.password), ("registry auth", self._auth())) if self.password else ()
+
+    def _auth(self) -> str:
+        return base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+
+
+def login(keys: RegistryKeys | None, env: Mapping[str, str]) -> Login | None:
+    """Read who logs in; None where the hosts' own login counts. The environment goes before the env file.
+
+    Raises:
+        ConfigError: a name without a password, or a password without a name.
+
+    """
+    if keys is None or not (keys.username or keys.password):
+        return None
+    if not (keys.username and keys.password):
+        lacking = "password" if keys.username else "username"
+        raise ConfigError(
+            f"deploy.registry.{lacking}: expected it beside the other one",
+            mend="password names a variable, like REGISTRY_PASSWORD; without both the hosts' own `docker login` counts",
+        )
+    first = keys.image.partition("/")[0]
+    registry = first if "." in first or ":" in first or first == "localhost" else HUB
+    password = os.environ.get(keys.password) or env.get(keys.password) or ""
+    return Login(registry, keys.username, keys.password, password)
