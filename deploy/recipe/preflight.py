@@ -61,6 +61,7 @@ RULES = {
     "alias": "a name on the network that nobody has, or two have",
     "allowed-hosts": "a Host header of the probe that the app refuses",
     "host": "what a host lacks, or has taken: docker, compose, tools, ports, an env of its own, a lock",
+    "this-machine": "what the operator lacks here: a docker that builds for the hosts, a registry's password",
     "disk": "disk space or inodes that run out",
     "clock": "a host whose clock differs",
     "mtu": "a docker network with larger packets than the host's link",

@@ -448,7 +448,7 @@ def test_no_secret_is_ever_printed_or_put_into_a_command(operator_of: Any) -> No
 def test_the_looks_of_the_world_are_those_of_the_library() -> None:
     from deploy.host import library
 
-    assert all(f"{word}()" in library() for word in LOOKS)
+    assert all(f"{word}()" in library(LOOKS) for word in LOOKS)
 
 
 def test_a_host_of_another_env_is_left_alone(operator_of: Any) -> None:
