@@ -12,7 +12,7 @@ from deploy import config, release, source
 from deploy.config import FILE
 from deploy.errors import ConfigError, GreenroomError, Refused
 from deploy.recipe import compose, derive
-from deploy.recipe.derive import Adopted
+from deploy.recipe.adopted import Adopted, fronts, once, outline
 from deploy.source import CONTEXT_DEFAULTS, PACKAGED, Templates
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ def _keys(
         called = answers.project or ("" if "$" in name else name) or called
         adopted = Adopted(found.compose_file, document, (_coloured(document, answers, found.compose_file),), called)
         adopted, migrate, notes = _suggested(adopted, found, answers, migrate)
-        stack, port = _stack(adopted), derive.outline(adopted).port
+        stack, port = _stack(adopted), outline(adopted).port
     keys = {
         "project": answers.project or called,
         "kind": found.kind,
@@ -266,21 +266,21 @@ def _coloured(document: dict[str, Any], answers: Answers, file: str) -> str:
 def _suggested(adopted: Adopted, found: Found, answers: Answers, migrate: str) -> tuple[Adopted, str, list[str]]:
     """Say for the file what it leaves open: a proxy of its own, a migration, a port."""
     notes = []
-    fronts = derive.fronts(adopted)
-    if fronts:
-        adopted = replace(adopted, front=fronts[0], without=tuple(fronts[1:]))
+    proxies = fronts(adopted)
+    if proxies:
+        adopted = replace(adopted, front=proxies[0], without=tuple(proxies[1:]))
         notes.append(
-            f"{fronts[0]} stands in front of {adopted.coloured[0]}: Greenroom's nginx takes its place, its ports and "
+            f"{proxies[0]} stands in front of {adopted.coloured[0]}: Greenroom's nginx takes its place, its ports and "
             "its volumes, but not its configuration: see templates/nginx/files.conf for what nginx serves by itself"
         )
-    for name, command in derive.once(adopted).items():
+    for name, command in once(adopted).items():
         migrate = command or migrate
         if not command:
             adopted = replace(adopted, without=(*adopted.without, name))
             notes.append(f"{name} runs once, and is left out: do what it does yourself, once")
     adopted = replace(adopted, migrates=bool(migrate), port=int(answers.port) if answers.port.isdecimal() else 0)
     try:
-        derive.outline(adopted)
+        outline(adopted)
     except ConfigError as error:
         if "where does it listen?" not in str(error):
             raise
@@ -290,7 +290,7 @@ def _suggested(adopted: Adopted, found: Found, answers: Answers, migrate: str) -
 
 
 def _about_volumes(adopted: Adopted) -> Iterator[str]:
-    volumes = derive.outline(adopted).volumes
+    volumes = outline(adopted).volumes
     if volumes:
         yield (
             f"data goes on in {', '.join(name for _, name in volumes)}, as `docker compose up` calls it in a folder "

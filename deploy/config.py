@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import ipaddress
 import os
 import re
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from deploy import envfile
 from deploy.errors import ConfigError
-from deploy.recipe import compose, derive
-from deploy.recipe.derive import Adopted, Outline
+from deploy.keys import EnvKeys, Ssh, TopKeys, convert, lower_first, nearest
+from deploy.recipe import compose
+from deploy.recipe.adopted import Adopted, Outline, outline
 from deploy.recipe.model import App, Colour, Health, Hook, Host
 
 if TYPE_CHECKING:
@@ -25,88 +25,6 @@ if TYPE_CHECKING:
 
 FILE = "invoke.yaml"
 SSH_PORT = 22
-
-
-class HealthKeys(msgspec.Struct, forbid_unknown_fields=True):
-    path: str = "/"
-    host: str = "localhost"
-    timeout: int = 60
-
-
-class Ssh(msgspec.Struct, forbid_unknown_fields=True):
-    """How hosts are reached, beyond what ~/.ssh/config says. `connect_timeout` in seconds.
-
-    `limit` is how many connections may be opening at once. sshd begins to drop logins at 10 (MaxStartups), and a jump
-    host of all hosts sees all of them.
-    """
-
-    host_keys: Literal["strict", "accept-new"] = "strict"
-    known_hosts: str = "~/.ssh/known_hosts"
-    config: str = "~/.ssh/config"
-    identity: str = ""
-    connect_timeout: int = 10
-    limit: int = 8
-    sudo: bool = False
-
-
-class StackKeys(msgspec.Struct, forbid_unknown_fields=True):
-    """A compose file that is deployed as it is; see recipe/derive.py."""
-
-    file: str
-    coloured: list[str]
-    port: int = 0
-    front: str = ""
-    without: list[str] = msgspec.field(default_factory=list)
-    name: str = ""
-    folder: str = ""
-
-
-HostMoment = Literal[
-    "after-prepare", "before-ship", "after-ship", "before-migrate", "after-migrate", "before-start", "after-start",
-    "before-flip", "after-flip", "before-settle", "after-settle", "before-finish", "after-finish", "failure",
-]  # fmt: skip
-Moment = Literal["before-prepare", HostMoment]
-"""When hooks may run. On a host there is nothing to run before the source has come, in prepare."""
-
-
-class EnvKeys(msgspec.Struct, forbid_unknown_fields=True):
-    """Every key that an env may have; each may also stand above, for all envs that do not say otherwise."""
-
-    hosts: list[str] = msgspec.field(default_factory=list)
-    dotenv: str = ""
-    settings: str = ""
-    root: str = "greenroom"
-    network: str = "settings"
-    volumes: list[str] = msgspec.field(default_factory=lambda: ["static", "media"])
-    service: str = "web"
-    proxy: str = "nginx"
-    colours: dict[Literal["blue", "green"], str] = msgspec.field(default_factory=dict)
-    stack: StackKeys | None = None
-    nginx: str = "nginx"
-    health: HealthKeys = msgspec.field(default_factory=HealthKeys)
-    migrate: str = ""
-    workers: list[str] = msgspec.field(default_factory=list)
-    singletons: list[str] = msgspec.field(default_factory=list)
-    settle: int = 30
-    drain: int = 30
-    keep: int = 5
-    build: Literal["once", "each"] = "once"
-    build_timeout: int = 1800
-    migrate_timeout: int = 600
-    hooks: dict[Moment, list[str]] = msgspec.field(default_factory=dict)
-    host_hooks: dict[HostMoment, list[str]] = msgspec.field(default_factory=dict)
-    hook_timeout: int = 60
-    ssh: Ssh = msgspec.field(default_factory=Ssh)
-
-
-class TopKeys(EnvKeys, forbid_unknown_fields=True):
-    """The keys directly under `deploy:`."""
-
-    project: str = ""
-    source: str = "."
-    templates: str = "templates"
-    env: str = ""
-    envs: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
 
 
 @dataclass(frozen=True, repr=False)
@@ -177,17 +95,17 @@ def load(
             if own is not None and not isinstance(own, dict):
                 raise ConfigError(f"deploy.envs.{name}: expected keys below it, like hosts; got {own!r}")
         data = {**data, "envs": {str(name): own or {} for name, own in envs.items()}}
-    top = _convert(data, TopKeys, lambda path: f"deploy{path}")
+    top = convert(data, TopKeys, lambda path: f"deploy{path}")
     if not top.envs:
         raise ConfigError("deploy.envs: expected at least one env, with its hosts")
     name = env or top.env or (next(iter(top.envs)) if len(top.envs) == 1 else "")
     if not name:
         raise ConfigError(f"which env? One of: {', '.join(top.envs)}", mend="say --env=NAME, or set deploy.env")
     if name not in top.envs:
-        raise ConfigError(f"deploy.envs has no {name!r}{_nearest(name, top.envs)}; it has: {', '.join(top.envs)}")
+        raise ConfigError(f"deploy.envs has no {name!r}{nearest(name, top.envs)}; it has: {', '.join(top.envs)}")
     own = top.envs[name]
     shared = {key: value for key, value in data.items() if key in EnvKeys.__struct_fields__}
-    keys = _convert({**shared, **own}, EnvKeys, lambda path: _path_in_env(path, name, own))
+    keys = convert({**shared, **own}, EnvKeys, lambda path: _path_in_env(path, name, own))
     if settle:
         keys.settle = whole(settle, "--settle", "seconds")
     if limit:
@@ -230,7 +148,7 @@ def _setup(top: TopKeys, keys: EnvKeys, name: str, directory: Path, hosts: str) 
     _check_names(top, keys, name, where)
     dotenv = envfile.read(_local(directory, keys.dotenv or f".env.{name}", f"{where}.dotenv"), f"{where}.dotenv")
     adopted = _adopted(top, keys, name, directory) if keys.stack else None
-    shape = derive.outline(adopted) if adopted else None
+    shape = outline(adopted) if adopted else None
     app = _app(top, keys, name, every, directory)
     return Setup(
         app=_as_adopted(app, adopted, shape) if adopted and shape else app,
@@ -368,7 +286,7 @@ def _from(directory: Path, ssh: Ssh) -> Ssh:
             try:
                 paths[name] = str(directory / Path(path).expanduser())
             except RuntimeError as error:
-                raise ConfigError(f"deploy.ssh.{name}: {path!r}: {_lower(str(error))}") from None
+                raise ConfigError(f"deploy.ssh.{name}: {path!r}: {lower_first(str(error))}") from None
     return msgspec.structs.replace(ssh, **paths)
 
 
@@ -484,7 +402,7 @@ def _subset(every: tuple[Host, ...], wanted: str, where: str) -> tuple[Host, ...
         raise ConfigError(f"--hosts: expected at least one of: {', '.join(map(str, every))}")
     for name in names:
         if name not in by_name:
-            raise ConfigError(f"--hosts: {name} is not in {where}.hosts{_nearest(name, by_name)}")
+            raise ConfigError(f"--hosts: {name} is not in {where}.hosts{nearest(name, by_name)}")
     chosen = {by_name[name] for name in names}
     return tuple(host for host in every if host in chosen)
 
@@ -528,63 +446,3 @@ def share(text: str, total: int) -> int:
     if number == 0:
         raise ConfigError(f"--batch: {text} are no hosts at all", mend="say how many, like 5, or a share like 25%")
     return max(1, total * number // 100) if text.endswith("%") else number
-
-
-# --- conversion with paths a person can follow -----------------------------------------------------------------
-
-
-def _convert(data: Mapping[str, Any], kind: type[Any], place: Any) -> Any:
-    _refuse_unknown(data, kind, "", place)
-    try:
-        return msgspec.convert(data, kind)
-    except msgspec.ValidationError as error:
-        what, _, path = str(error).partition(" - at `")
-        path = path.rpartition("$")[2].rstrip("`")  # a bad key is "at `key` in `$.colours`"
-        value = what.removeprefix("Invalid enum value ").strip("'")
-        known = [] if value == what else _choices(kind, path)
-        offered = f"{_nearest(value, known)}; there are: {', '.join(known)}" if known else ""
-        raise ConfigError(f"{place(path)}: {_lower(what)}{offered}") from None
-    except UnicodeEncodeError as error:
-        raise ConfigError(f"{place('')}: {error.object!r} is no text: half of a letter stands in it") from None
-
-
-def _refuse_unknown(data: Mapping[str, Any], kind: type[Any], path: str, place: Any) -> None:
-    for field in msgspec.structs.fields(kind):
-        inner = data.get(field.name)
-        nested = next((t for t in (field.type, *get_args(field.type)) if _is_struct(t)), None)
-        if nested is not None and isinstance(inner, dict):
-            _refuse_unknown(inner, nested, f"{path}.{field.name}", place)
-    known = kind.__struct_fields__
-    for key in data:
-        if key not in known:
-            raise ConfigError(f"{place(f'{path}.{key}')}: there is no such key{_nearest(str(key), known)}")
-
-
-def _choices(kind: Any, path: str) -> list[str]:
-    """Return the words that may stand at a path below a struct, as its keys or as its value."""
-    for name in re.findall(r"\w+", path):
-        kind = next((field.type for field in msgspec.structs.fields(kind) if field.name == name), None)
-        if not _is_struct(kind):
-            break
-    return list(_literals(kind))
-
-
-def _literals(kind: Any) -> Iterator[str]:
-    for each in get_args(kind):
-        if isinstance(each, str):
-            yield each
-        else:
-            yield from _literals(each)
-
-
-def _is_struct(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
-
-
-def _nearest(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from deploy.config import EnvKeys, TopKeys
 from deploy.front import COMMON
+from deploy.keys import EnvKeys, TopKeys
 from deploy.tasks import ns
 
 if TYPE_CHECKING:

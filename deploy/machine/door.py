@@ -25,7 +25,7 @@ from deploy.recipe.shell import Script
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from deploy.config import Ssh
+    from deploy.keys import Ssh
     from deploy.machine.ssh_config import Hop
     from deploy.recipe.model import Host
 

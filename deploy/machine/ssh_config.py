@@ -20,7 +20,7 @@ from deploy.recipe.shell import Command
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deploy.config import Ssh
+    from deploy.keys import Ssh
     from deploy.recipe.model import Host
 
 DEEPEST = 16

@@ -57,7 +57,7 @@ class Hook:
 class App:
     """What is deployed in one env: the part of the configuration that plans are made from.
 
-    Of a compose file that is deployed as it is (recipe/derive.py): `kept` are its volumes, key and name on the hosts;
+    Of a compose file that is deployed as it is (recipe/adopted.py): `kept` are its volumes, key and name on the hosts;
     `images` are the services, of colours and settings stack, with an image of their own beside the app's.
     """
 

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploy.config import Ssh
+from deploy.keys import Ssh
 from deploy.machine import Door, SshMachine
 from deploy.recipe import shell
 from deploy.recipe.model import Host

@@ -10,8 +10,8 @@ import subprocess
 import pytest
 from sshd import Place, Sshd, fingerprint, keygen, make_key, printed, public
 
-from deploy.config import Ssh
 from deploy.errors import ConfigError, Unreachable
+from deploy.keys import Ssh
 from deploy.recipe.model import Host
 
 NEW = Ssh(host_keys="accept-new")

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from sshd import ME, Place, keygen, make_key, printed, public
 
-from deploy.config import Ssh
 from deploy.errors import Unfit, Unreachable
+from deploy.keys import Ssh
 from deploy.machine import SshMachine, login
 
 

@@ -13,8 +13,8 @@ from sshd import ME, Place, printed
 
 from deploy import fleet
 from deploy.apply import ask
-from deploy.config import Ssh
 from deploy.errors import LinkLost, StepFailed, Unreachable
+from deploy.keys import Ssh
 from deploy.machine import Door, SshMachine, wire
 from deploy.machine.login import Login
 from deploy.recipe import shell

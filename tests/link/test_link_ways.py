@@ -7,8 +7,8 @@ import subprocess
 import pytest
 from sshd import ME, Place, fingerprint, make_key, printed, public
 
-from deploy.config import Ssh
 from deploy.errors import ConfigError, Unreachable
+from deploy.keys import Ssh
 from deploy.machine.ssh_config import Directions
 from deploy.recipe.model import Host
 

@@ -28,9 +28,10 @@ from sim_wire import SimMachine, SimStream
 from world import Impossible
 
 from deploy import clock, fleet, flow, image, lock, release, run
-from deploy.config import Setup, Ssh
+from deploy.config import Setup
 from deploy.console import Console
 from deploy.errors import Failed, GreenroomError, HostFailures, NeedsHuman, Refused
+from deploy.keys import Ssh
 from deploy.recipe import files
 from deploy.recipe.model import App, Health, Host, Release
 from deploy.run import Batching

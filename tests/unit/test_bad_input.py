@@ -21,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deploy import config, release, source
+from deploy import config, keys, release, source
 from deploy.errors import ConfigError, SourceError
 from deploy.recipe import facts
 from deploy.source import Leaf, Templates, Tree, pack
@@ -319,7 +319,7 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(nasty | st.integers(), inner, max_size=3),
     max_leaves=6,
 )
-KEYS = sorted({*config.TopKeys.__struct_fields__} - {"envs", "project"})
+KEYS = sorted({*keys.TopKeys.__struct_fields__} - {"envs", "project"})
 NAMES = ("network", "service", "proxy", "nginx", "root", "settings", "project")
 PATHS = ("dotenv", "source", "templates", "migrate", "env")
 

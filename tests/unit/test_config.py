@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import yaml
 
-from deploy import config
+from deploy import config, keys
 from deploy.errors import ConfigError
 from deploy.recipe.model import Colour, Host
 
@@ -40,13 +40,13 @@ def test_the_sample_holds_every_key_with_its_default(folder: Path) -> None:
     setup = config.load(sample, folder, "prod")
     assert setup.app.health.path == "/healthz"
     shown = set(sample) | {"settings", "hosts", "dotenv", "stack"}
-    assert shown == set(config.TopKeys.__struct_fields__)
-    assert sample["ssh"] == msgspec.to_builtins(config.Ssh())
-    assert set(sample["health"]) == set(config.HealthKeys.__struct_fields__)
+    assert shown == set(keys.TopKeys.__struct_fields__)
+    assert sample["ssh"] == msgspec.to_builtins(keys.Ssh())
+    assert set(sample["health"]) == set(keys.HealthKeys.__struct_fields__)
     text = (ROOT / "invoke.yaml").read_text()
     stack = text[text.index("# stack:") : text.index("# settings:")]
-    assert set(re.findall(r"^    # (\w+):", stack, re.MULTILINE)) == set(config.StackKeys.__struct_fields__)
-    defaults = config.EnvKeys()
+    assert set(re.findall(r"^    # (\w+):", stack, re.MULTILINE)) == set(keys.StackKeys.__struct_fields__)
+    defaults = keys.EnvKeys()
     for key in (
         "root",
         "network",

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
 from deploy.errors import ConfigError
 from deploy.recipe import compose, derive
-from deploy.recipe.derive import Adopted, Derived
+from deploy.recipe.adopted import Adopted, outline
 from deploy.source import Leaf, Tree
+
+if TYPE_CHECKING:
+    from deploy.recipe.derive import Derived
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = ("Dockerfile", "conf/app.ini", "conf/nginx.conf", "init/a.sql", "media/.gitkeep", "app.env", "compose.yaml")
@@ -46,7 +49,7 @@ def adopted(text: str, **keys: Any) -> Adopted:
 
 def made(text: str, **keys: Any) -> Derived:
     one = adopted(text, **keys)
-    return derive.derive(one, derive.outline(one), PROXY, TREE.kind)
+    return derive.derive(one, outline(one), PROXY, TREE.kind)
 
 
 def web(lines: str, *, below: str = "", **keys: Any) -> Derived:
@@ -85,11 +88,11 @@ def test_two_colours_can_run_side_by_side() -> None:
 
 def test_nginx_publishes_what_the_coloured_service_did() -> None:
     assert services(made(SHOP).settings)["nginx"]["ports"][0] == "${HTTP_PORT:-8080}:80"
-    assert derive.outline(adopted(SHOP)).port == 8000
+    assert outline(adopted(SHOP)).port == 8000
 
 
 def test_what_is_built_alike_is_a_worker_with_the_release_s_image() -> None:
-    assert derive.outline(adopted(SHOP)).workers == ("worker",)
+    assert outline(adopted(SHOP)).workers == ("worker",)
     worker = services(made(SHOP).settings)["worker"]
     assert worker["image"] == "${GREENROOM_IMAGE}"
     assert "build" not in worker
@@ -98,12 +101,12 @@ def test_what_is_built_alike_is_a_worker_with_the_release_s_image() -> None:
 def test_what_takes_the_image_by_its_name_is_a_worker_too() -> None:
     text = SHOP.replace("build: .\n    ports", "build: .\n    image: shop\n    ports")
     text = text.replace("build: .\n    command", "image: shop\n    command")
-    assert derive.outline(adopted(text)).workers == ("worker",)
+    assert outline(adopted(text)).workers == ("worker",)
 
 
 def test_what_is_built_from_something_else_has_a_tag_of_its_own() -> None:
     text = SHOP.replace("build: .\n    command", "build: ./init\n    command")
-    assert derive.outline(adopted(text)).images == ((), ("worker",))
+    assert outline(adopted(text)).images == ((), ("worker",))
     worker = services(made(text).settings)["worker"]
     assert worker["image"] == "${GREENROOM_IMAGE}.worker"
     assert worker["build"] == {"context": "./source/init"}
@@ -169,12 +172,12 @@ def test_anchors_are_resolved() -> None:
     ],
 )
 def test_ports_of_all_shapes_are_read(ports: str, port: int, published: str) -> None:
-    shape = derive.outline(adopted(f"services: {{web: {{build: ., ports: {ports}}}}}"))
+    shape = outline(adopted(f"services: {{web: {{build: ., ports: {ports}}}}}"))
     assert (shape.port, shape.published) == (port, published)
 
 
 def test_a_port_that_is_said_wins_and_finds_its_published_one() -> None:
-    shape = derive.outline(adopted('services: {web: {build: ., ports: ["90:9000", "80:8000"]}}', port=8000))
+    shape = outline(adopted('services: {web: {build: ., ports: ["90:9000", "80:8000"]}}', port=8000))
     assert (shape.port, shape.published) == (8000, "80")
 
 
@@ -242,13 +245,13 @@ def test_a_service_that_is_called_as_greenroom_s_nginx_is_refused() -> None:
 )
 def test_volumes_keep_the_names_that_compose_gave_them(keys: dict[str, str], below: str, name: str) -> None:
     one = adopted(f"{SHOP}{below}\n", **keys)
-    assert derive.outline(one).volumes == (("pgdata", name),)
+    assert outline(one).volumes == (("pgdata", name),)
     document = made(f"{SHOP}{below}\n", **keys).settings
     assert yaml.safe_load(compose.write(document))["volumes"] == {"pgdata": {"external": True, "name": name}}
 
 
 def test_a_volume_s_own_name_is_honoured() -> None:
-    assert derive.outline(adopted(SHOP.replace("pgdata:\n", "pgdata: {name: precious}\n", 1))).volumes == (
+    assert outline(adopted(SHOP.replace("pgdata:\n", "pgdata: {name: precious}\n", 1))).volumes == (
         ("pgdata", "precious"),
     )
 
@@ -256,7 +259,7 @@ def test_a_volume_s_own_name_is_honoured() -> None:
 @pytest.mark.parametrize("external", ["{external: true, name: precious}", "{external: {name: precious}}"])
 def test_an_external_volume_is_nobody_s_to_make(external: str) -> None:
     text = SHOP.replace("  pgdata:\n", f"  pgdata: {external}\n")
-    assert derive.outline(adopted(text)).volumes == ()
+    assert outline(adopted(text)).volumes == ()
     assert yaml.safe_load(compose.write(made(text).settings))["volumes"]["pgdata"] == yaml.safe_load(external)
 
 

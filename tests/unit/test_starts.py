@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import paramiko
 import pytest
 
-from deploy.config import Ssh
 from deploy.errors import Unreachable
+from deploy.keys import Ssh
 from deploy.machine import door, wire
 from deploy.machine.door import PAUSES, Door, Passing, persist
 from deploy.recipe.model import Host
