@@ -58,14 +58,16 @@ def deploy(setup: Setup, connect: Connect, console: Console, options: Options) -
         seen = run.observe(made.release.manifest)
         tell_of_maintenance(console, seen)
         made = release.replacing(made, plans.newest_live(setup.app, seen.values()))
-        if not options.force and all(plans.is_unchanged(setup.app, host, seen[host], made.release) for host in seen):
+        if not options.force and all(
+            plans.is_unchanged(setup.app, host, seen[host], made.of(host).release) for host in seen
+        ):
             console.emit(
                 Event("ended", text=f"nothing to do: {_standing(setup.app, seen)} (--force deploys all the same)")
             )
             return
         builders = image.builders(setup.app, seen)
         planned = {
-            host: plans.plan_deploy(setup.app, host, facts, made.release, tree.stamps, fleet.leader, builders)
+            host: plans.plan_deploy(setup.app, host, facts, made.of(host).release, tree.stamps, fleet.leader, builders)
             for host, facts in seen.items()
         }
         consent(planned, console, yes=options.yes)
@@ -104,12 +106,14 @@ def plan(setup: Setup, connect: Connect, console: Console, options: Options) -> 
     fleet = connect()
     seen = observe(setup.app, fleet, made.release.manifest)
     made = release.replacing(made, plans.newest_live(setup.app, seen.values()))
-    if not options.force and all(plans.is_unchanged(setup.app, host, seen[host], made.release) for host in seen):
+    if not options.force and all(
+        plans.is_unchanged(setup.app, host, seen[host], made.of(host).release) for host in seen
+    ):
         console.say(f"nothing to do: {_standing(setup.app, seen)}")
         return
     builders = image.builders(setup.app, seen)
     for host, facts in seen.items():
-        planned = plans.plan_deploy(setup.app, host, facts, made.release, tree.stamps, fleet.leader, builders)
+        planned = plans.plan_deploy(setup.app, host, facts, made.of(host).release, tree.stamps, fleet.leader, builders)
         console.say(f"{host}: {planned.note}")
         for refusal in planned.refusals:
             console.say(f"{host}: stops the deploy: {refusal}")

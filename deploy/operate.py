@@ -273,7 +273,9 @@ def diff_env(setup: Setup, connect: Connect, console: Console) -> None:
     rows = []
     for host, found in theirs.items():
         there = envfile.parse(found[".env"], f"{host}: .env of {live[host]}").values
-        rows += [(str(host), name, what) for name, what in envfile.differences(there, setup.env).items()]
+        rows += [
+            (str(host), name, what) for name, what in envfile.differences(there, setup.env_of(host).values).items()
+        ]
     if rows:
         console.table(("host", "name", "would be"), rows)
     else:
@@ -299,7 +301,10 @@ def push_env(setup: Setup, connect: Connect, console: Console, options: Options)
                 Event("ended", text="nothing to do: the live release has this env (--force pushes all the same)")
             )
             return
-        planned = {host: upkeep.plan_push(app, host, facts, made.release, fleet.leader) for host, facts in seen.items()}
+        planned = {
+            host: upkeep.plan_push(app, host, facts, made.of(host).release, fleet.leader)
+            for host, facts in seen.items()
+        }
         consent(planned, console, yes=options.yes)
         run.carry_out(
             "env.push", planned, made.release, lambda parcel: release.pack(NO_SOURCE, made, parcel), options.batching
@@ -320,9 +325,12 @@ def _with_env(setup: Setup, fleet: Fleet, seen: Mapping[Host, Facts], run: str) 
         raise Refused(
             f"the hosts differ: {', '.join(sorted(live))} are live", mend="a deploy brings the env, too: inv deploy"
         )
-    found = _own_files(app, fleet.machines[0], first.id, run=run)
-    differs = found[".env"].removesuffix(b"\n") != setup.dotenv.removesuffix(b"\n")
-    return release.with_env(setup, first.record, max(confs), found), differs
+    theirs = fleet.each(lambda m: _own_files(app, m, first.id, *(() if m.host == fleet.leader else (".env",)), run=run))
+    differs = any(
+        found[".env"].removesuffix(b"\n") != setup.env_of(host).content.removesuffix(b"\n")
+        for host, found in theirs.items()
+    )
+    return release.with_env(setup, first.record, max(confs), theirs[fleet.leader]), differs
 
 
 def _lives(app: App, seen: Mapping[Host, Facts]) -> dict[Host, str]:

@@ -22,11 +22,18 @@ class Colour(str, enum.Enum):
 
 @dataclass(frozen=True, order=True)
 class Host:
-    """Where: `address` as the user wrote it (an alias of ~/.ssh/config is fine), user and port if given."""
+    """Where: `address` as the user wrote it (an alias of ~/.ssh/config is fine), user and port if given.
+
+    `runs` is what it is for: the services that it runs and no others, or () for all of them.
+    """
 
     address: str
     user: str | None = None
     port: int | None = None
+    runs: tuple[str, ...] = field(default=(), compare=False)
+
+    def takes(self, service: str) -> bool:
+        return not self.runs or service in self.runs
 
     def __str__(self) -> str:
         return self.address if self.port is None else f"{self.address}:{self.port}"

@@ -57,7 +57,7 @@ def plan_deploy(
             verb,
             {
                 Phase.PREPARE: (
-                    *files.send(release, stamps, facts),
+                    *files.send(release, stamps, host, facts),
                     *_clear(app, facts, idle),
                     docker.ensure_network(app),
                     docker.ensure_volumes(app),

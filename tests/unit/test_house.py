@@ -26,6 +26,7 @@ FLOORS = [
     {"machine.ssh_config"},
     {"machine.link", "machine.known_hosts", "machine.wire"},
     {"config", "flags"},
+    {"roles"},
     {"envfile", "keys"},
     {"apply"},
     {
