@@ -83,6 +83,8 @@ def _examine(setup: Setup, machine: Machine, facts: Facts) -> tuple[list[Answer]
 
 def _ports(setup: Setup, host: Host) -> list[str]:
     """Return the ports that nginx publishes on a host; one that only compose knows is left out."""
+    if not host.takes(setup.app.service):
+        return []
     own = {"HTTP_PORT": setup.shape.published} if setup.shape else {}
     defaults = {name: str(default) for name, default in nginx.PORTS.items() if not setup.shape} | own
     stated = [(setup.env_of(host).values.get(name) or default).rpartition(":")[2] for name, default in defaults.items()]

@@ -9,7 +9,7 @@ from deploy import envfile, lock, release, source
 from deploy.apply import ask, listen
 from deploy.console.events import Event
 from deploy.errors import Failed, GreenroomError, HostFailures, Interrupted, NeedsHuman, Refused, Unfit
-from deploy.flow import consent, fit, tell_of_maintenance
+from deploy.flow import consent, fit, tell_of_maintenance, with_purpose
 from deploy.lock import LEASE
 from deploy.recipe import facts as questions
 from deploy.recipe import logs as log_words
@@ -46,8 +46,10 @@ def ps(setup: Setup, connect: Connect, console: Console) -> None:
     """Show every container of the app, on every host."""
     app = setup.app
     seen = observe(app, connect(), "")
-    rows = [row for host, facts in seen.items() for row in _containers(app, host, facts)]
-    console.table(("host", "stack", "service", "state", "health", "restarts", "since (UTC)", "image"), rows)
+    rows = {host: _containers(app, host, facts) for host, facts in seen.items()}
+    console.table(
+        *with_purpose(("host", "stack", "service", "state", "health", "restarts", "since (UTC)", "image"), rows)
+    )
     for host, facts in seen.items():
         if facts.trouble:
             console.say(f"{host}: docker does not answer: {facts.trouble}")
@@ -309,7 +311,7 @@ def push_env(setup: Setup, connect: Connect, console: Console, options: Options)
         run.carry_out(
             "env.push", planned, made.release, lambda parcel: release.pack(NO_SOURCE, made, parcel), options.batching
         )
-        console.emit(Event("ended", text=f"{made.release.id} is live on {', '.join(map(str, seen))}"))
+        console.emit(Event("ended", text=f"{made.release.id} is live on {', '.join(host.purpose for host in seen)}"))
 
 
 NO_SOURCE = Tree({}, "")
@@ -319,7 +321,7 @@ def _with_env(setup: Setup, fleet: Fleet, seen: Mapping[Host, Facts], run: str) 
     """Return the one live release with our env, and whether that differs from what it has."""
     app = setup.app
     live = set(_lives(app, seen).values())
-    confs = {facts.conf for facts in seen.values()}
+    confs = {facts.conf for facts in seen.values() if facts.serves(app)}
     first = seen[fleet.leader].stored(max(live))
     if len(live) > 1 or len(confs) > 1 or not first or not first.record:
         raise Refused(
@@ -330,7 +332,8 @@ def _with_env(setup: Setup, fleet: Fleet, seen: Mapping[Host, Facts], run: str) 
         found[".env"].removesuffix(b"\n") != setup.env_of(host).content.removesuffix(b"\n")
         for host, found in theirs.items()
     )
-    return release.with_env(setup, first.record, max(confs), theirs[fleet.leader]), differs
+    conf = max(confs, default=first.record.conf)
+    return release.with_env(setup, first.record, conf, theirs[fleet.leader]), differs
 
 
 def _lives(app: App, seen: Mapping[Host, Facts]) -> dict[Host, str]:
