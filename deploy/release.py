@@ -134,9 +134,10 @@ def _about_data(setup: Setup, settings: dict[str, Any]) -> Iterator[str]:
     kept = {key for key, _ in app.kept}
     for name, body in settings["services"].items():
         mounted = {str(each).partition(":")[0] for each in body.get("volumes") or () if not isinstance(each, dict)}
-        if len(app.hosts) > 1 and name != app.proxy and name not in app.singletons and mounted & kept:
+        hosts = [host for host in app.hosts if host.takes(name)]
+        if len(hosts) > 1 and name != app.proxy and name not in app.singletons and mounted & kept:
             yield (
-                f"services.{name}: it keeps data, and runs on each of {len(app.hosts)} hosts with data of its own; "
+                f"services.{name}: it keeps data, and runs on each of {len(hosts)} hosts with data of its own; "
                 f"for one that all share: deploy.singletons: [{name}], a published port, its address in the env file"
             )
 
