@@ -251,7 +251,10 @@ def _adopted(top: TopKeys, keys: EnvKeys, name: str, directory: Path) -> Adopted
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"deploy.stack.file: cannot read {path}: {error.strerror}") from None
+        raise ConfigError(
+            f"deploy.stack.file: cannot read {path}: {error.strerror}",
+            mend="name your compose file there, as a path from invoke.yaml; one that is new must be written first",
+        ) from None
     dotenv = keys.dotenv or f".env.{name}"
     return Adopted(
         file=stack.file,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from deploy.config import whole
 from deploy.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -13,6 +14,19 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _AGO = re.compile(r"(?:(\d+)d)?((?:\d+[hms])*)")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d)?)?")
+
+
+def kept(text: str) -> int:
+    """Read how many releases shall stay; 0 where nothing is said.
+
+    Raises:
+        ConfigError: it is no number, or 0: what is live always stays.
+
+    """
+    number = whole(text, "--keep", "a number of releases") if text else 0
+    if text and not number:
+        raise ConfigError("--keep: at least 1 stays, the one that is live", mend="say --keep=1")
+    return number
 
 
 def names(text: str, flag: str) -> tuple[str, ...]:

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 K = TypeVar("K")
 
-AT_ONCE = 64
-"""Threads at most: one a host, and hosts beyond that wait their turn."""
+AT_ONCE = 512
+"""Threads at most: one a host. Hosts beyond that wait their turn: each phase lasts twice as long for them, and the last
+flip comes that much later than the first."""
 
 
 class Fleet:

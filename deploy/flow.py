@@ -71,9 +71,7 @@ def deploy(setup: Setup, connect: Connect, console: Console, options: Options) -
             for host, facts in seen.items()
         }
         consent(planned, console, yes=options.yes)
-        run.carry_out(
-            "deploy", planned, made.release, lambda parcel: release.pack(tree, made, parcel), options.batching
-        )
+        run.carry_out("deploy", planned, made.release, release.Parcels(tree, made).open, options.batching)
         before = made.release.replaces
         back = f"; the way back to {before}: inv rollback --env={setup.app.env}" if before else ""
         console.emit(Event("ended", text=f"{made.release.id} is live on {_purposes(seen)}{back}"))
@@ -234,6 +232,7 @@ def consent(planned: Plans, console: Console, *, yes: bool) -> None:
     console.say("\n".join(asks))
     if not console.confirm("Go on?"):
         raise Refused("\n".join(asks), mend="if that is what you want, say --yes; `inv plan` shows all of it")
+    console.watch([str(host) for host in planned])
 
 
 def fit(app: App, seen: Mapping[Host, Facts]) -> None:

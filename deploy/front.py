@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from invoke.tasks import task
+from invoke.tasks import Task, task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ COMMON = {
     "hosts": "only these hosts of the env, separated by commas",
     "limit": "how many connections may be opening at once; deploy.ssh.limit when left out",
     "json": "one JSON object per line instead of text for people",
-    "verbose": "also show what every program on the hosts prints",
+    "verbose": "also show what every program on the hosts prints: in full, or on a terminal its last lines",
 }
 
 
@@ -72,6 +72,14 @@ OPENING = {
 """The flags that `_opened` takes, and their defaults. Those from `settle` on are for the verbs that name them."""
 
 
+class _Verb(Task[Any]):
+    """A task of which one flag has a short name, too: all short names at once would give -h to `hosts`."""
+
+    def arg_opts(self, name: str, default: Any, taken_names: set[str]) -> dict[str, Any]:
+        options = super().arg_opts(name, default, taken_names)
+        return {**options, "names": ["verbose", "v"]} if name == "verbose" else options
+
+
 def verb(**flags: str) -> Callable[[Callable[..., None]], Any]:
     """Make a task of a function that takes an `Opened` and flags of its own, whose help `flags` are.
 
@@ -95,7 +103,7 @@ def verb(**flags: str) -> Callable[[Callable[..., None]], Any]:
         body.__signature__ = signature  # type: ignore[attr-defined]  # what Invoke makes flags of
         body.__name__, body.__doc__ = story.__name__, story.__doc__
         optional = [name for name in WAIT if name in words]
-        return task(help=words, auto_shortflags=False, positional=[], optional=optional)(body)
+        return task(help=words, auto_shortflags=False, positional=[], optional=optional, klass=_Verb)(body)
 
     return make
 

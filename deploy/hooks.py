@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deploy.console.events import Event
-from deploy.errors import Failed
+from deploy.errors import Failed, Refused
 from deploy.recipe import hooks as recipe
 
 if TYPE_CHECKING:
@@ -30,6 +31,21 @@ TAIL = 20
 
 SHORT = 1_000
 """Characters of a fact that may stand in an environment; whole logs would make it too long for the kernel."""
+
+
+def ready(app: App) -> None:
+    """See that every program which may have to run here can be: before a flip is a bad moment to learn that.
+
+    Raises:
+        Refused: one is not there, or may not be run.
+
+    """
+    missing = [hook for hook in app.hooks if not hook.on_host and not shutil.which(hook.words[0])]
+    if missing:
+        raise Refused(
+            "\n".join(f"hook {hook.moment}: {hook.words[0]} is not there, or may not be run" for hook in missing),
+            mend="mend deploy.hooks, or chmod +x the program",
+        )
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from deploy.recipe import shell
 from deploy.recipe.shell import Script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from deploy.apply import Hold, Machine
     from deploy.fleet import Fleet
@@ -34,6 +34,9 @@ BEAT = 5
 
 LOOK = 2
 """Seconds between two looks at a lock that somebody else has, or at a host that is away."""
+
+FAREWELL = 5
+"""Seconds that hosts may take to let go; then their connections are closed, which lets go, too."""
 
 ABSENCE = 90
 """Seconds that a host may be away in the middle of a run: a link that comes back, a reboot."""
@@ -142,9 +145,11 @@ class Lock:
                         self.lost = self._try(self._beside, "again")
 
     def release(self) -> None:
+        """Let go of all but the first host's at once; and then of that: whoever gets it finds the others free."""
         self._ended.set()
-        for hold in self._holds.values():
-            hold.release()
+        holds = tuple(self._holds.values())
+        _let_go(holds[1:])
+        _let_go(holds[:1])
 
     def _try(self, machine: Machine, how: str) -> Refused | None:
         claim = self._claim
@@ -158,8 +163,17 @@ class Lock:
         if hold.answer.key == "held":
             self._holds[machine.host] = hold
             return None
-        hold.release()
+        _let_go([hold])
         return _reason(hold.answer, claim.run)
+
+
+def _let_go(holds: Sequence[Hold]) -> None:
+    """Say it to all of them before any is waited for, and wait for all together no longer than for one."""
+    for hold in holds:
+        hold.let_go()
+    deadline = clock.monotonic() + FAREWELL
+    for hold in holds:
+        hold.gone(max(0, deadline - clock.monotonic()))
 
 
 @contextlib.contextmanager

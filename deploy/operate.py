@@ -308,9 +308,7 @@ def push_env(setup: Setup, connect: Connect, console: Console, options: Options)
             for host, facts in seen.items()
         }
         consent(planned, console, yes=options.yes)
-        run.carry_out(
-            "env.push", planned, made.release, lambda parcel: release.pack(NO_SOURCE, made, parcel), options.batching
-        )
+        run.carry_out("env.push", planned, made.release, release.Parcels(NO_SOURCE, made).open, options.batching)
         console.emit(Event("ended", text=f"{made.release.id} is live on {', '.join(host.purpose for host in seen)}"))
 
 

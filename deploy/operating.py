@@ -90,9 +90,9 @@ def exec(  # noqa: A001  # the verb's name
 @verb(keep="releases that stay: as many as configured when left out")
 def prune(opened: Opened, keep: str = "") -> None:
     """Forget releases and images that nothing needs."""
-    from deploy import operate
+    from deploy import flags, operate
 
-    operate.prune(*opened, max(1, whole(keep, "--keep", "a number of releases")) if keep else 0)
+    operate.prune(*opened, flags.kept(keep))
 
 
 @verb(**SKIP)

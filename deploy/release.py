@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import getpass
+import io
 import json
 import socket
+import threading
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from deploy import clock, roles, source
 from deploy.errors import ConfigError, Refused
@@ -243,6 +246,54 @@ def replacing(made: Made, live: str) -> Made:
     record = File(f"releases/{release.id}/release.json", facts.record_text(release).encode() + b"\n", 0o600)
     apart = {host: replacing(each, live) for host, each in made.apart.items()}
     return replace(made, release=release, own_files=(*made.own_files, record), apart=apart)
+
+
+class Parcels:
+    """What hosts get of a release: hosts that lack the same share one tar, which is packed once."""
+
+    def __init__(self, tree: Tree, made: Made) -> None:
+        self._tree = tree
+        self._made = made
+        self._packed: dict[Parcel, Future[IO[bytes]]] = {}
+        self._one_at_a_time = threading.Lock()
+
+    def open(self, parcel: Parcel) -> IO[bytes]:
+        """Return the bytes of a parcel, from their beginning. Closing them closes nobody else's.
+
+        Raises:
+            SourceError: a file is not what it was when it was stamped; so it is for all who ask.
+
+        """
+        if parcel.host not in self._made.apart:
+            parcel = replace(parcel, host=None)
+        with self._one_at_a_time:
+            packed = self._packed.setdefault(parcel, Future())
+            if not packed.done():
+                try:
+                    packed.set_result(pack(self._tree, self._made, parcel))
+                except Exception as error:  # noqa: BLE001  # whoever asks gets it
+                    packed.set_exception(error)
+        return cast("IO[bytes]", _Share(packed.result(), self._one_at_a_time))
+
+
+class _Share(io.RawIOBase):
+    """A reader of its own of a file that others read, too."""
+
+    def __init__(self, file: IO[bytes], one_at_a_time: threading.Lock) -> None:
+        self._file = file
+        self._one_at_a_time = one_at_a_time
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with self._one_at_a_time:
+            self._file.seek(self._at)
+            block = self._file.read(len(buffer))
+        buffer[: len(block)] = block
+        self._at += len(block)
+        return len(block)
 
 
 def pack(tree: Tree, made: Made, parcel: Parcel) -> IO[bytes]:

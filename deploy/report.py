@@ -130,8 +130,8 @@ def _failures(told: Iterable[Told]) -> Iterator[str]:
             yield f"<h2>{_text(each.get('host', ''))} failed</h2><pre>{_text(each['text'])}</pre>"
 
 
-_ROW, _NAME, _WIDTH = 22, 150, 1000
-"""Of the timeline, in its own units: the height of a host, the width of its name, and of all seconds together."""
+_ROW, _NAME, _BAR, _WIDTH = 40, 18, 17, 1000
+"""Of the timeline, in its own units: the height of a host, its name and a step, and the width of all seconds."""
 
 
 def _timeline(hosts: Sequence[str], done: Sequence[Span]) -> str:
@@ -139,20 +139,20 @@ def _timeline(hosts: Sequence[str], done: Sequence[Span]) -> str:
     shapes = []
     for row, host in enumerate(hosts):
         top = row * _ROW
-        shapes.append(f'<text x="0" y="{top + 15}">{_text(host)}</text>')
+        shapes.append(f'<text x="0" y="{top + 14}">{_text(host)}</text>')
         for span in (each for each in done if each.host == host):
-            left, width = _NAME + span.begin * scale, max(1.5, (span.end - span.begin) * scale)
+            left, width = span.begin * scale, max(1.5, (span.end - span.begin) * scale)
             kind = span.phase if span.done else f"{span.phase} broken"
             shapes.append(
-                f'<rect class="{kind}" x="{left:.1f}" y="{top + 2}" width="{width:.1f}" height="{_ROW - 5}">'
+                f'<rect class="{kind}" x="{left:.1f}" y="{top + _NAME}" width="{width:.1f}" height="{_BAR}">'
                 f"<title>{_text(f'{span.title}: {span.end - span.begin:.1f} s')}</title></rect>"
             )
     below = len(hosts) * _ROW
     shapes += [
-        f'<text class="tick" x="{_NAME + second * scale:.1f}" y="{below + 14}">{second} s</text>'
+        f'<text class="tick" x="{second * scale:.1f}" y="{below + 14}">{second} s</text>'
         for second in _ticks(_WIDTH / scale)
     ]
-    size = f'viewBox="0 0 {_NAME + _WIDTH + 40} {below + 20}"'
+    size = f'viewBox="0 0 {_WIDTH + 40} {below + 20}"'
     return f'<svg role="img" aria-label="What each host did when" {size}>{"".join(shapes)}</svg>'
 
 
@@ -204,18 +204,18 @@ _STYLE = """
 @media (prefers-color-scheme: dark) {
   :root { --fill: 58%; --soft: 26%; --line: #444; --good: #6fd394; --bad: #ff9087 }
 }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 0 auto; padding: 1rem }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 0 auto; padding: 1rem; overflow-wrap: anywhere }
 h1 { font-size: 1.4rem; margin: 0 } h2 { font-size: 1.1rem }
-.outcome { border-left: 4px solid; padding: .3rem .8rem; overflow-wrap: anywhere }
+.outcome { border-left: 4px solid; padding: .3rem .8rem }
 .ended { border-color: var(--good) } .error { border-color: var(--bad) }
-.scroll { overflow-x: auto } svg { width: 100%; min-width: 40rem } svg text { font-size: 13px; fill: currentColor }
-svg .tick { font-size: 11px; opacity: .7 } rect.broken { stroke: var(--bad); stroke-width: 3 }
+.scroll { overflow-x: auto } svg { width: 100%; min-width: 56rem } svg text { font-size: 15px; fill: currentColor }
+svg .tick { font-size: 14px; opacity: .7 } rect.broken { stroke: var(--bad); stroke-width: 3 }
 .key { border-radius: .3rem; padding: .05rem .45rem; margin-right: .3rem; font-size: .8rem; white-space: nowrap }
 pre { overflow-x: auto; padding: .6rem; border: 1px solid var(--line); font-size: .85rem }
 details { border-top: 1px solid var(--line); padding: .4rem 0 } summary { cursor: pointer }
 table { border-collapse: collapse; width: 100% } td { padding: .2rem .5rem .2rem 0; vertical-align: top }
 td:first-child, td:last-child { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
-small { opacity: .75; overflow-wrap: anywhere }
+small { opacity: .75 }
 """
 
 _PAGE = """<!doctype html>

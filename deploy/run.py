@@ -113,8 +113,10 @@ class Run:
         Raises:
             Failed: something broke, and users have what they had.
             NeedsHuman: it could not be undone, or earlier batches have the new release already.
+            Refused: a hook's program is not there; nothing was touched.
 
         """
+        hooks.ready(self.app)
         done: list[Host] = []
         for batch in batching.of(planned):
             try:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 from . import engine, surroundings
 from .commands import docker, docker_agrees, in_parallel, pipe, run
 from .errors import CommandError
-from .model import KINDS, Kind
+from .model import KINDS, Kind, Target
 
 if TYPE_CHECKING:
     from .surroundings import Surroundings
@@ -39,6 +39,9 @@ APPS: Final = {
 
 APP_BASE: Final = KINDS["trixie"].base
 """What all stand-ins are made from: they share its layer, on disk and on the way to a host."""
+
+LATER: Final = {"node:22-slim": "node"}
+"""The same for what only some tests need: `Shelf.bring` takes it to a host."""
 
 BORN_WITH: Final = (APP_BASE, *APPS)
 """What every host's engine holds from the start."""
@@ -89,6 +92,13 @@ class Shelf:
             [partial(_ensure_host, kind), *(partial(self._ensure_app, name, folder) for name, folder in APPS.items())],
         )
 
+    def bring(self, name: str, target: Target) -> None:
+        """Have a host hold one of the images of LATER. Raises ProvisionError."""
+        self._ensure_base(APP_BASE)
+        self._ensure_app(name, LATER[name])
+        load = ["docker", "exec", "--interactive", target.container, "docker", "load"]
+        pipe(["docker", "save", name], load, timeout=_BUILD)
+
     def _ensure_base(self, name: str) -> None:
         """Have a minimal Debian."""
         recipe = _recipe_of(name)
@@ -136,9 +146,11 @@ def remove_all() -> None:
         docker("rm", "--force", "--volumes", *interrupted)
     kinds = KINDS.values()
     made = [
-        name for name in (*APPS, *(kind.image for kind in kinds), *(kind.base for kind in kinds)) if _recipe_of(name)
+        name
+        for name in (*APPS, *LATER, *(kind.image for kind in kinds), *(kind.base for kind in kinds))
+        if _recipe_of(name)
     ]
-    pulled = [name for name in (*APPS, *(kind.base for kind in kinds)) if _same(name, _pulled_name(name))]
+    pulled = [name for name in (*APPS, *LATER, *(kind.base for kind in kinds)) if _same(name, _pulled_name(name))]
     dangling = docker("image", "ls", "--quiet", "--filter", f"label={_RECIPE}", "--filter", "dangling=true").split()
     for name in (*dangling, *_tags(_WORKSHOP), *_tags(_PULLED), *made, *pulled):
         _log.info("removing image %s", name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from deploy import clock
 from deploy.console.durations import Durations
+from deploy.console.events import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from deploy.console.events import Event
     from deploy.console.journal import Journal
     from deploy.console.live import LiveTable
+    from deploy.console.plain import Groups, Pulse
     from deploy.console.terminal import Terminal
     from deploy.errors import GreenroomError
 
@@ -25,9 +28,10 @@ if TYPE_CHECKING:
 class Console:
     """Takes events from many threads and shows them in one of three ways.
 
-    A live table on a terminal, one line an event elsewhere, one JSON object a line on request. Steps' own output is
-    shown only where it failed, or with `verbose`. `ended` says whether a run has told that it did what it was to do;
-    it is `unheard` once nobody reads what it prints any more.
+    A live view on a terminal, one line an event elsewhere, one JSON object a line on request. Steps' own output is
+    shown only where it failed, or with `verbose`. Where a forge runs the job, the lines of each phase are a group.
+    `ended` says whether a run has told that it did what it was to do; it is `unheard` once nobody reads what it prints
+    any more.
     """
 
     def __init__(self, *, as_json: bool = False, verbose: bool = False, out: TextIO | None = None) -> None:
@@ -38,6 +42,9 @@ class Console:
         self._began = clock.monotonic()
         self._redact: Callable[[str], str] = str
         self._live: LiveTable | None = None
+        self._pulse: Pulse | None = None
+        self._groups: Groups | None = None
+        self._group = ""
         self._durations = Durations()
         self._journal: Journal | None = None
         self.ended = False
@@ -70,13 +77,36 @@ class Console:
                 self._journal.write(self._as_json(told), begins=event.kind == "phase")
             self._durations.hear(event)
             if self._json:
-                self.data({"at": round(self.elapsed, 3), **event.data()})
+                self._tell(event.data())
             elif self._live:
                 self._live.show(replace(event, text=self._redact(event.text)), self.elapsed)
                 if event.kind in {"note", "failed", "ended"}:
                     self._live.say(self._redact(_plain(event, self.elapsed)))
-            elif event.kind != "line" or self._verbose:
-                self._print(_plain(event, self.elapsed))
+            else:
+                self._line(event)
+
+    def _line(self, event: Event) -> None:
+        """Print an event as a line. What failed, and how it ended, stands outside of every group: nobody unfolds it."""
+        shown = event.kind != "line" or self._verbose
+        if self._pulse:
+            self._pulse.hear(event, self.elapsed, shown=shown)
+        if event.kind in {"phase", "failed", "ended"}:
+            self._end_group()
+        text = _plain(event, self.elapsed)
+        if event.kind == "phase" and self._groups:
+            self._group = event.phase
+            text = self._groups.begin(event.phase, text)
+        if shown:
+            self._print(text)
+
+    def _end_group(self) -> None:
+        if self._group and self._groups:
+            self._print(self._groups.end(self._group))
+        self._group = ""
+
+    def _tell(self, event: Mapping[str, Any]) -> None:
+        """Print an event for programs: the version of the format, and the seconds since the run began."""
+        self.data({"v": VERSION, "at": round(self.elapsed, 3), **event})
 
     @property
     def elapsed(self) -> float:
@@ -84,18 +114,36 @@ class Console:
         return clock.monotonic() - self._began
 
     def watch(self, hosts: Sequence[str]) -> None:
-        """Begin the live table, where there is a terminal to show it on."""
-        if self.fancy:
+        """Begin the live view, where there is a terminal to show it on; elsewhere a sign of life now and then."""
+        if self._can_draw():
             from deploy.console.live import LiveTable  # rich takes 100 ms to import
 
-            self._live = LiveTable(hosts, self._out)
+            self._live = LiveTable(hosts, self._out, lambda: self.elapsed, verbose=self._verbose)
+        elif not self._json:
+            from deploy.console.plain import Pulse, groups
+
+            self._groups = groups()
+            self._pulse = Pulse(hosts, self._sign, lambda: self.elapsed)
+
+    def _can_draw(self) -> bool:
+        """Say whether this is a terminal whose cursor can be moved, with a person before it and signs to show them."""
+        moves = os.environ.get("TERM", "dumb") not in {"dumb", "unknown"} and not os.environ.get("CI")
+        return self.fancy and moves and (self._out.encoding or "utf-8").lower().replace("-", "") == "utf8"
+
+    def _sign(self, text: str) -> None:
+        with self._lock:
+            self._print(f"{self.elapsed:6.1f}s {text}")
 
     def unwatch(self) -> None:
-        """End the live table; what it showed last stays. A run that came to its end says how long it took."""
+        """End the live view; of a run that did not come to its end it stays. One that did says how long it took."""
         with self._lock:
             if self._live:
-                self._live.close()
+                self._live.close(keep=not self.ended)
                 self._live = None
+            if self._pulse:
+                self._pulse.end()
+                self._pulse = None
+            self._end_group()
         if self.ended and self._durations and not self._json:
             self.table(*self._durations.table())
 
@@ -112,14 +160,14 @@ class Console:
     def say(self, text: str) -> None:
         """Print a text; in JSON as a note."""
         if self._json:
-            self.data({"at": round(self.elapsed, 3), "kind": "note", "text": text})
+            self._tell({"kind": "note", "text": text})
         else:
             self._print(text)
 
     def file(self, name: str, what: str, text: str) -> None:
         """Print a file, under a line that says what it is; in JSON as one object."""
         if self._json:
-            self.data({"at": round(self.elapsed, 3), "kind": "file", "name": name, "text": text})
+            self._tell({"kind": "file", "name": name, "text": text})
         else:
             self._print(f"# --- {name}: {what}\n{text}")
 
@@ -146,11 +194,11 @@ class Console:
     def fail(self, error: GreenroomError) -> None:
         """Say what went wrong, where, and what to type next: on stderr, or as the last JSON event."""
         self.unwatch()
-        told = {"at": round(self.elapsed, 3), "kind": "error", "exit_code": error.exit_code, "text": str(error)}
+        told = {"kind": "error", "exit_code": error.exit_code, "text": str(error)}
         if self._journal:
-            self._journal.write(self._as_json(told))
+            self._journal.write(self._as_json({"at": round(self.elapsed, 3), **told}))
         if self._json:
-            self.data(told)
+            self._tell(told)
         else:
             sys.stderr.write(f"{self._redact(str(error))}\n")
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
+
+VERSION = 1
+"""Of the events that `--json` prints (docs/events.md): raised when one loses a field, or a field its meaning."""
 
 
 @dataclass(frozen=True)
@@ -30,4 +33,4 @@ class Event:
 
     def data(self) -> dict[str, Any]:
         """Return what is set, for JSON."""
-        return {key: round(v, 3) if isinstance(v, float) else v for key, v in asdict(self).items() if v}
+        return {key: round(v, 3) if isinstance(v, float) else v for key, v in vars(self).items() if v}

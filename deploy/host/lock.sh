@@ -110,10 +110,11 @@ is_due() {
 # unfence: the script has come to its end.
 unfence() { rm -f unfinished; }
 
-# A container of `compose run` (a migration) is docker's child, not ours: it outlives a script that was ended.
+# A container of `compose run` (a migration) is docker's child, not ours: it outlives a script that was ended. Docker may
+# be what the script was cut off by: an engine that starts again is waited for.
 end_one_offs() {
     for stack in "$PROJECT-blue" "$PROJECT-green" "$SETTINGS"; do
-        ids=$(one_offs "$stack") || engine_is_silent || return
+        ids=$(one_offs "$stack" || { until_deadline 30 engine_answers && one_offs "$stack"; }) || engine_is_silent || return
         [ -n "$ids" ] || continue
         complain "an earlier run left a one-off container of $stack: ending it"
         # shellcheck disable=SC2086  # the ids are hexadecimal words

@@ -139,7 +139,7 @@ class Door:
         except BaseException as error:
             expired = not ending.is_alive()
             connection.client.close()
-            carrier.hang_up()
+            carrier.close()
             if expired and not isinstance(error, KeyboardInterrupt):
                 raise TimeoutError from None
             raise

@@ -218,15 +218,21 @@ class Hold:
             return False
         return not self._channel.exit_status_ready()
 
-    def release(self) -> None:
-        """Let go, and wait until the other side has: the next operator must find it free."""
-        try:
+    def let_go(self) -> None:
+        """Say that it is over; `gone` waits until the other side has heard."""
+        with contextlib.suppress(
+            OSError, EOFError, paramiko.SSHException
+        ):  # the link is gone: the lease lets go by itself
             self._channel.shutdown_write()
-            self._channel.settimeout(5)
+
+    def gone(self, within: float) -> None:
+        """Wait, for so many seconds, until the other side has let go: the next operator must find it free."""
+        try:
+            self._channel.settimeout(within)
             while self._channel.recv(BLOCK):
                 pass
         except OSError:
-            pass  # the link is gone; the lease lets go by itself
+            pass  # the same
         self._channel.close()
 
 

@@ -24,6 +24,10 @@ TICK = 1.0
 ASK = 5
 """Looks in which nothing was heard, after which the other side is asked whether it is there."""
 
+NAP = 5.0
+"""Seconds that a transport's own thread sleeps while nothing comes in. Left alone it looks ten times a second whether
+it was closed meanwhile; here that wakes it."""
+
 SILENCE = 15
 """Looks in which nothing was heard, after which the link counts as dead. They are counted, not timed: a laptop that was
 closed, or a process that was stopped, has not looked."""
@@ -45,8 +49,15 @@ class Wire:
         self._heard = True
         return data
 
-    def hang_up(self) -> None:
+    def close(self) -> None:
+        """Close it, and wake whoever waits for what may come in: a socket that is merely closed lets them sleep on."""
+        if isinstance(self._carrier, socket.socket):
+            with contextlib.suppress(OSError):  # the other side was faster
+                self._carrier.shutdown(socket.SHUT_RDWR)
         self._carrier.close()
+
+    def settimeout(self, seconds: float) -> None:
+        self._carrier.settimeout(seconds)
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._carrier, name)
@@ -88,6 +99,7 @@ def dial(address: str, port: int, limit: float) -> socket.socket:
 
 def watch(transport: paramiko.Transport, wire: Wire) -> None:
     """Close a transport when its other side has been silent for too long, from now on until it ends."""
+    wire.settimeout(NAP)
     threading.Thread(target=_watch, args=(transport, wire), name="watch", daemon=True).start()
 
 

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from deploy.recipe.model import App, Colour
 
 
+def await_engine() -> Step:
+    """Docker may be what a run failed of: an engine that was restarted is back within seconds."""
+    return Step("see that docker answers", "what follows needs it", shell.command("await_engine", 50))
+
+
 def ensure_network(app: App) -> Step:
     return Step(
         "ensure the network",

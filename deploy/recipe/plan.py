@@ -225,6 +225,7 @@ def _undo(app: App, host: Host, facts: Facts, release: Release) -> tuple[Step, .
     stored = facts.stored(release.id)
     return (
         nginx.switch(live, "users go back to what they had"),
+        docker.await_engine(),
         *((nginx.use_conf(facts.conf, "it was in use before"),) if facts.conf and facts.conf != release.conf else ()),
         *(() if stored and stored.served else (files.unmark_served(),)),
         nginx.drain(app, idle),
@@ -239,7 +240,10 @@ def _hand_back(app: App, host: Host, facts: Facts, release: Release) -> tuple[St
         tags = {_tag(c.image) for c in facts.of(app.settings_stack, name) if c.runs}
         found.setdefault(max(tags, default=""), []).append(name)
     new = found.pop("", ())
+    if not (found or new):
+        return ()
     return (
+        docker.await_engine(),
         *(docker.hand_back(ident, names) for ident, names in sorted(found.items())),
         *((docker.settings_down(new, "they did not run before"),) if new else ()),
     )

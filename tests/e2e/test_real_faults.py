@@ -19,6 +19,9 @@ HOSTS = ["127.0.0.11", "127.0.0.12", "127.0.0.13"]
 TELLING = (
     cases.killed("deploy", cases.step("switch nginx", done=True)),
     cases.interrupted(cases.step("watch "), signal.SIGINT),
+    cases.harmed("dockerd killed", cases.step("gate ", host=HOSTS[cases.VICTIM])),
+    cases.cut("link silent for 20 s", "deploy", cases.step("build the image")),
+    cases.at_once(HOSTS, 2, 0),
 )
 
 

@@ -92,6 +92,7 @@ def test_each_finding_is_an_event_for_programs(operator_of: Callable[..., Operat
     (found,) = [event for event in events if event["kind"] == "finding"]
     del found["at"]
     assert found == {
+        "v": 1,
         "kind": "finding",
         "weight": "stops",
         "rule": "container-name",

@@ -180,13 +180,13 @@ def test_ctrl_c_while_the_locks_go_changes_nothing_of_how_a_run_ended(
     operator_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     operator = operator_of(2)
-    real = WorldHold.release
+    real = WorldHold.let_go
 
     def pressed(hold: WorldHold) -> None:
         real(hold)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(WorldHold, "release", pressed)
+    monkeypatch.setattr(WorldHold, "let_go", pressed)
     operator.deploy()
     operator.world.revive()  # connections that close let go of the rest
     operator.assert_whole()
@@ -194,6 +194,24 @@ def test_ctrl_c_while_the_locks_go_changes_nothing_of_how_a_run_ended(
     list(operator.world.boxes.values())[1].refuse["gate"] = 1
     with pytest.raises(Failed, match="Undone on every host"):
         operator.deploy()
+
+
+def test_locks_go_side_by_side_and_the_first_host_s_last(operator_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits looks at the first host's: once that is free, so are all."""
+    operator = operator_of(4)
+    told: list[tuple[str, bool]] = []
+
+    def let_go(hold: WorldHold) -> None:
+        told.append((hold._box.name, True))
+        hold._box.let_go()
+
+    monkeypatch.setattr(WorldHold, "let_go", let_go)
+    monkeypatch.setattr(WorldHold, "gone", lambda hold, _: told.append((hold._box.name, False)))
+    operator.deploy()
+    first, *others = (box.name for box in operator.world.boxes.values())
+    assert sorted(told[:3]) == [(name, True) for name in sorted(others)]
+    assert sorted(told[3:6]) == [(name, False) for name in sorted(others)]
+    assert told[6:] == [(first, True), (first, False)]
 
 
 def test_ctrl_c_in_the_middle_of_a_lock_says_that_some_hosts_may_have_it(

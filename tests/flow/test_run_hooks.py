@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from deploy.errors import Failed, NeedsHuman
+from deploy.errors import Failed, NeedsHuman, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,3 +150,21 @@ def test_one_that_fails_after_a_phase_on_a_host_is_told_and_changes_nothing(
     operator.deploy()
     operator.assert_whole()
     assert operator.text.count("it failed (exit status 1); the run does not hang on it") == 2
+
+
+def test_a_hook_whose_program_is_missing_is_found_before_anything_is_touched(
+    operator_of: Callable[..., Operator],
+) -> None:
+    operator = operator_of(1)
+    locked = operator.folder / "locked"
+    locked.write_text("#!/bin/sh\n")
+    operator.data["hooks"] = {"after-settle": ["true", "./gone now"], "failure": ["./locked", "no-such-program"]}
+    with pytest.raises(Refused) as caught:
+        operator.deploy()
+    assert str(caught.value).splitlines() == [
+        f"hook after-settle: {operator.folder}/gone is not there, or may not be run",
+        f"hook failure: {operator.folder}/locked is not there, or may not be run",
+        "hook failure: no-such-program is not there, or may not be run",
+        "mend deploy.hooks, or chmod +x the program",
+    ]
+    assert operator.world.writes() == []

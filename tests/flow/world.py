@@ -223,9 +223,12 @@ class WorldHold:
     def beat(self) -> bool:
         return self._box.run == self._run
 
-    def release(self) -> None:
+    def let_go(self) -> None:
         if self.answer.key == "held":
             self._box.let_go()
+
+    def gone(self, within: float) -> None:
+        """It was let go at once."""
 
 
 class _Half(io.BytesIO):
@@ -494,7 +497,6 @@ class _Words:
 
     def do_receive(self) -> None:
         assert self.parcel is not None, "receive without a parcel"
-        self.parcel.seek(0)
         names: list[str] = []
         with tarfile.open(fileobj=io.BytesIO(self.parcel.read()), mode="r:gz") as tar:
             for member in tar:

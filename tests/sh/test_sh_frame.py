@@ -18,7 +18,7 @@ from deploy.host import library
 from deploy.recipe import shell
 from deploy.recipe.shell import Alive, Answer, Begin, End, Finished, Line
 
-PARTS = [Path(host.__file__).parent / part for part in (*host.PARTS, *host.RARE.values())]
+PARTS = [Path(host.__file__).parent / part for part in host.PARTS]
 
 
 def test_shellcheck_finds_nothing_in_the_library() -> None:
@@ -36,9 +36,14 @@ def test_every_part_of_the_library_is_sent() -> None:
     assert {path.name for path in PARTS} == {path.name for path in Path(host.__file__).parent.glob("*.sh")}
 
 
-def test_a_rare_part_travels_only_with_its_own_words() -> None:
-    assert "setup_user()" not in library(["observe", "gate"])
-    assert "setup_user()" in library(["setup_survey"])
+def test_a_script_brings_what_its_words_need_and_little_else() -> None:
+    """What is missing would be told by the tests of each word: they send what a run would."""
+    flip = library(["switch", "mark_served", "await_serving"])
+    assert all(f"{word}()" in flip for word in ("step", "fence", "one_offs", "now", "serving_look", "nginx_id"))
+    assert not [word for word in ("observe", "gate", "setup_user", "send_image") if f"{word}()" in flip]
+    assert len(flip) < len(library()) / 4
+    assert "ESCAPE=" in library(["observe"])
+    assert library(functions() | {"ESCAPE"}) == library()
 
 
 def test_comments_and_blank_lines_stay_at_home() -> None:

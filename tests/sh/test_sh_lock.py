@@ -483,11 +483,27 @@ def test_a_docker_that_is_down_keeps_the_next_run_out_and_it_is_said_what_to_do(
         )
         rig.docker("stop aaa", status=1)
         rig.docker("rm -f aaa", status=1)
+        rig.docker("version *", status=1)
+        rig.short_sleeps()
+        rig.fast_clock()
         outcome = rig.run(shell.command("mkdir", "touched"), run="two")
         assert outcome.ends == {FENCE: 75}
         for words in ("docker does not answer", "users have what still runs", "systemctl start docker"):
             assert words in outcome.text
     assert not (rig.base / "touched").exists()
+
+
+def test_a_docker_that_starts_again_is_waited_for_behind_the_fence(rig: Rig) -> None:
+    """It may be why the script before was cut off; whoever undoes that comes a moment later."""
+    holds(rig, "one")
+    with rig.started(works_on(rig, "while :; do sleep 0.05; done"), run="one"):
+        begun(rig)
+        holds(rig, "two")
+        question = "ps -aq --filter label=com.docker.compose.project=app-blue"
+        rig.docker(f"{question} --filter label=com.docker.compose.oneoff=True", ["", ""], [1, 0])
+        rig.docker("version *", status=[1, 1, 0])
+        rig.short_sleeps()
+        assert rig.run(shell.command("complain", "mine"), run="two").lines[-1] == "mine"
 
 
 def test_what_cannot_be_ended_keeps_the_next_run_out(rig: Rig) -> None:

@@ -97,7 +97,7 @@ class Scenario:
 
 KINDS = (
     "kill", "kill", "power cut", "sleep", "ctrl-c", "cut", "cut", "lose", "lose", "stall", "reboot", "full", "slow",
-    "lies", "lies",
+    "lies", "lies", "engine",
     "sick", "dies", "refuse", "closed",
 )  # fmt: skip
 REFUSED = ("receive", "build", "migrate", "start", "gate", "switch", "await_serving", "stop", "drain", "settings_up",
@@ -181,6 +181,7 @@ class Operator(Life):
         self.error: BaseException | None = None
         self.run = ""
         self.failed_in: set[str] = set()
+        self.phase = ""
         self.fleets: list[fleet.Fleet] = []
         self.bad: list[tuple[str, int]] = []
 
@@ -194,6 +195,8 @@ class Quiet(Console):
         self._who = who
 
     def emit(self, event: Event) -> None:
+        if event.kind == "phase":
+            self._history.operator.phase = event.phase
         if event.kind == "failed":
             self._history.operator.failed_in.add(event.phase)
         if event.kind in {"phase", "failed", "ended"}:
@@ -241,6 +244,17 @@ class Parcel(tuple[Any, ...]):
 
     def __exit__(self, *_: object) -> None:
         pass
+
+
+class SimParcels:
+    """Nobody shares a tar that is none: that is a matter of real threads (tests/unit/test_release.py)."""
+
+    def __init__(self, tree: Any, made: Any) -> None:
+        self._tree = tree
+        self._made = made
+
+    def open(self, parcel: Any) -> Parcel:
+        return Parcel((self._made, parcel, self._tree.stamps))
 
 
 # --- one history -----------------------------------------------------------------------------------------------
@@ -411,7 +425,8 @@ class History:
     @property
     def _undisturbed(self) -> bool:
         """Say whether nobody else was about and nothing went wrong but the app, or a word before finish."""
-        return len(self.scenario.acts) == 1 and self.fired <= {"sick", "dies", "stall", "refuse", CLOSED, *MILD}
+        harmless = {"sick", "dies", "stall", "refuse", "engine", CLOSED, *MILD}
+        return len(self.scenario.acts) == 1 and self.fired <= harmless
 
     def make(self, operator: Operator) -> tuple[Any, release.Made]:
         """Stand in for the source and the making of a release: everything else of it is the product's."""
@@ -518,6 +533,11 @@ class History:
         self._absent += 15 + fault.amount * 30
         self.world.reboot(host, 5 + fault.amount * 30)
 
+    def _do_engine(self, fault: Fault, host: SimHost, operator: Operator) -> None:
+        if operator.phase in {"settle", "finish", "undo"}:
+            self.fired.add("engine, too late to be waited for")
+        self.world.lose_engine(host, 1 + fault.amount * 25)
+
     def _do_full(self, fault: Fault, host: SimHost, _operator: Operator) -> None:
         host.full = True
         self.clock.at(1 + fault.amount * 60, lambda: setattr(host, "full", False))
@@ -600,7 +620,7 @@ def installed() -> Iterator[pytest.MonkeyPatch]:
         patch.setattr(run, "threading", sim_baton.THREADING)
         patch.setattr(run, "secrets", SimpleNamespace(token_hex=lambda _: History.now.token()))
         patch.setattr(flow, "_release", lambda *_: History.now.make(History.now.operator))
-        patch.setattr(release, "pack", lambda tree, made, parcel: Parcel((made, parcel, tree.stamps)))
+        patch.setattr(release, "Parcels", SimParcels)
         patch.setattr(image, "threading", sim_baton.THREADING_OF_IMAGES)
         patch.setattr(image, "Stream", SimStream)
         patch.setattr(release, "who", lambda: History.now.operator.name)

@@ -260,8 +260,11 @@ class Proc:
 
     def _end_one_offs(self) -> Doing:
         yield self.took(0.1)
-        if self.clock.now < self.host.engine_at:
-            return 1
+        until = self.clock.now + 30
+        while self.clock.now < self.host.engine_at:
+            if self.clock.now > until:
+                return 1
+            yield 1
         if self.host.one_offs:
             self.emit(Line("an earlier run left a one-off container: ending it"))
             yield self.took(0.5)
@@ -329,8 +332,10 @@ class SimWords(_Words):
         self.proc.pending = (self.clock.now + seconds, effect)
         yield seconds
         self.proc.pending = None
-        effect()
-        return 0
+        cut_off = self.clock.now < self.host.engine_at
+        if not cut_off or rng.random() < 0.5:
+            effect()
+        return 1 if cut_off else 0
 
     # --- the lock ----------------------------------------------------------------------------------------------
 
@@ -888,10 +893,21 @@ class SimWorld(World):
             c.ready_at = NEVER  # type: ignore[attr-defined]
         self.clock.at(seconds, lambda: self._up(host))
 
+    def lose_engine(self, host: SimHost, seconds: float) -> None:
+        """Docker dies, and starts again. What runs on is ended by its successor, and begins anew."""
+        if host.down:
+            return
+        self.note(host.name, "docker dies")
+        host.excused = host.dirty = True
+        self._engine_back(host, seconds)
+
     def _up(self, host: SimHost) -> None:
         self.note(host.name, "is up again")
         host.down = False
-        host.engine_at = self.clock.now + self.rng.random() * 10
+        self._engine_back(host, self.rng.random() * 10)
+
+    def _engine_back(self, host: SimHost, seconds: float) -> None:
+        host.engine_at = self.clock.now + seconds
         for c in host.containers:
             c.ready_at = host.engine_at + self.rng.random() * 5  # type: ignore[attr-defined]
         host.dirty = True

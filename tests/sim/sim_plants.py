@@ -381,6 +381,17 @@ def the_fence_leaves_migrations_at_work(patch: pytest.MonkeyPatch) -> None:
 
 
 @plant
+def the_fence_does_not_wait_for_docker(patch: pytest.MonkeyPatch) -> None:
+    """As it was: whoever undid a run that had failed of docker was kept out, and a human was called."""
+
+    def impatient(proc: Proc) -> Generator[float, None, int]:
+        yield 0.1
+        return 1 if proc.clock.now < proc.host.engine_at else 0
+
+    patch.setattr(Proc, "_end_one_offs", impatient)
+
+
+@plant
 def the_old_connection_keeps_the_lock(patch: pytest.MonkeyPatch) -> None:
     """Nobody ends the keeper of a connection that the host takes for alive."""
 

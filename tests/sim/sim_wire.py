@@ -225,14 +225,18 @@ class SimHold:
         channel.take()
         return not channel.over
 
-    def release(self) -> None:
-        clock = running()
-        clock.alive()
-        channel, until = self._channel, clock.now + 5
-        proc = channel.proc
+    def let_go(self) -> None:
+        running().alive()
+        proc = self._channel.proc
         if proc and not self._link.dead:
             self._link.send(lambda: proc.hear(end=True))
-            clock.at(5, channel.look)
+
+    def gone(self, within: float) -> None:
+        clock = running()
+        clock.alive()
+        channel, until = self._channel, clock.now + within
+        if channel.proc and not self._link.dead:
+            clock.at(within, channel.look)
             while not (channel.over or self._link.dead or clock.now >= until):
                 channel.take()
                 if not channel.over:

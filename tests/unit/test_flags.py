@@ -51,3 +51,14 @@ def test_a_command_is_said_word_by_word_or_as_one_string() -> None:
     assert flags.one_off("", ["inv", "exec"]) == ()
     with pytest.raises(ConfigError, match="stands after -- as well"):
         flags.one_off("ls", ["inv", "exec", "--command=ls", "--", "ls"])
+
+
+def test_how_many_releases_stay() -> None:
+    assert flags.kept("") == 0
+    assert flags.kept("3") == 3
+
+
+@pytest.mark.parametrize(("text", "why"), [("0", "at least 1 stays"), ("-1", "whole number"), ("all", "whole number")])
+def test_a_number_of_releases_that_cannot_stay_is_refused(text: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        flags.kept(text)

@@ -37,6 +37,8 @@ FLOORS = [
         "console.events",
         "console.durations",
         "console.journal",
+        "console.board",
+        "console.plain",
         "host",
     },
     {"clock"},
@@ -67,7 +69,9 @@ FLOORS = [
 BESIDE = {
     ("console", "console.live"), ("console", "console.terminal"), ("console", "console.events"),
     ("console.live", "console.events"), ("console", "console.redact"), ("console", "console.durations"),
-    ("console.durations", "console.events"), ("console", "console.journal"), ("recipe.steps", "recipe.shell"),
+    ("console.durations", "console.events"), ("console", "console.journal"), ("console", "console.plain"),
+    ("console.live", "console.board"), ("console.plain", "console.board"), ("console.board", "console.events"),
+    ("console.plain", "console.events"), ("flags", "config"), ("recipe.steps", "recipe.shell"),
 }  # fmt: skip
 
 

@@ -99,7 +99,10 @@ def test_a_first_deploy() -> None:
         "flip": ["switch nginx to blue", "mark the release as served", "see nginx serve blue"],
         "settle": ["watch blue for 30 s"],
         "finish": ["hand the workers the new release", "write history"],
-        "undo": ["switch nginx to none", "unmark the release", "drain blue", "stop blue", "forget old releases"],
+        "undo": [
+            "switch nginx to none", "see that docker answers", "unmark the release",
+            "drain blue", "stop blue", "forget old releases",
+        ],
     }  # fmt: skip
     assert (planned.note, planned.live) == ("nobody is live", "")
     assert the(planned, Phase.PREPARE, "settings_up") == ("nginx", "postgres", "redis")
@@ -117,7 +120,10 @@ def test_a_second_deploy() -> None:
         "flip": ["switch nginx to green", "mark the release as served", "see nginx serve green"],
         "settle": ["watch green for 30 s"],
         "finish": ["hand the workers the new release", "drain blue", "stop blue", "write history"],
-        "undo": ["switch nginx to blue", "unmark the release", "drain green", "stop green", "forget old releases"],
+        "undo": [
+            "switch nginx to blue", "see that docker answers", "unmark the release",
+            "drain green", "stop green", "forget old releases",
+        ],
     }  # fmt: skip
     assert (planned.note, planned.live) == ("blue is live with r1", "r1")
     assert dict(planned.variables)["RELEASE"] == "r2"
@@ -131,7 +137,7 @@ def test_a_rollback_neither_sends_nor_builds_nor_migrates() -> None:
         "flip": ["switch nginx to green", "mark the release as served", "see nginx serve green"],
         "settle": ["watch green for 30 s"],
         "finish": ["hand the workers the new release", "drain blue", "stop blue", "write history"],
-        "undo": ["switch nginx to blue", "drain green", "stop green"],
+        "undo": ["switch nginx to blue", "see that docker answers", "drain green", "stop green"],
     }
 
 
@@ -143,7 +149,7 @@ def test_a_changed_nginx_conf_is_tested_before_and_used_with_the_flip() -> None:
     assert the(planned, Phase.PREPARE, "test_conf") == ("c2",)
     assert words(planned, Phase.FLIP)[:2] == ["use_conf", "switch"]
     assert the(planned, Phase.FLIP, "use_conf") == ("c2",)
-    assert words(planned, Phase.UNDO)[:2] == ["switch", "use_conf"]
+    assert words(planned, Phase.UNDO)[:3] == ["switch", "await_engine", "use_conf"]
     assert the(planned, Phase.UNDO, "use_conf") == ("c1",)
 
 

@@ -60,17 +60,21 @@ def test_a_deploy_on_a_host_for_workers() -> None:
     ]
     assert told["settle"] == [("watch_services", "30", "celery", "celery-beat")]
     assert [word for word, *_ in told["finish"]] == ["mark_served", "record"]
-    assert told["undo"] == [("settings_back", "r1", "celery", "celery-beat"), ("forget", "r2")]
+    assert told["undo"] == [
+        ("await_engine", "50"),
+        ("settings_back", "r1", "celery", "celery-beat"),
+        ("forget", "r2"),
+    ]
 
 
 def test_undo_hands_each_worker_the_release_that_it_was_found_with() -> None:
     facts = seen(JOBS, "r1", "celery-beat")
     half = replace(facts, containers=(*facts.containers, *runs("r0", "celery")))
-    assert words(deploy(JOBS, half))["undo"][:-1] == [
+    assert words(deploy(JOBS, half))["undo"][1:-1] == [
         ("settings_back", "r0", "celery"),
         ("settings_back", "r1", "celery-beat"),
     ]
-    assert words(deploy(JOBS, facts))["undo"][:-1] == [
+    assert words(deploy(JOBS, facts))["undo"][1:-1] == [
         ("settings_back", "r1", "celery-beat"),
         ("settings_down", "celery"),
     ]

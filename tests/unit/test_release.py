@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from deploy import clock, config, release
-from deploy.errors import ConfigError
+from deploy.errors import ConfigError, SourceError
 from deploy.recipe import facts
 from deploy.recipe.steps import Parcel
 from deploy.source import Templates, Tree
@@ -200,6 +200,44 @@ def test_a_parcel_holds_the_conf_only_where_a_host_does_not_use_it_yet(folder: P
         names = tar.getnames()
     assert any(name.startswith("nginx/") for name in names) is conf
     assert f"releases/{made.release.id}.part/.env" in names
+
+
+def test_hosts_that_lack_the_same_share_one_tar_and_read_it_each_from_its_beginning(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, real = release.replacing(make(folder), ""), release.pack
+    packed: list[Parcel] = []
+
+    def pack(*words: Any) -> Any:
+        packed.append(words[2])
+        return real(*words)
+
+    monkeypatch.setattr(release, "pack", pack)
+    parcels = release.Parcels(TREE, made)
+    same, other = Parcel(made.release.id), Parcel(made.release.id, conf=False)
+    with parcels.open(same) as one, parcels.open(same) as two:
+        begun = one.read(100)
+        whole = two.read()
+        assert begun + one.read() == whole
+    with parcels.open(same) as later, parcels.open(other) as less:
+        assert later.read() == whole
+        assert less.read() != whole
+    assert packed == [same, other]
+
+
+def test_a_source_that_changed_is_told_to_every_host_that_asks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, tries = release.replacing(make(folder), ""), []
+
+    def pack(*_: Any) -> Any:
+        tries.append(1)
+        raise SourceError("a.py has changed since the deploy began")
+
+    monkeypatch.setattr(release, "pack", pack)
+    parcels = release.Parcels(TREE, made)
+    for _ in range(2):
+        with pytest.raises(SourceError, match="has changed"):
+            parcels.open(Parcel(made.release.id))
+    assert len(tries) == 1
 
 
 # --- from one compose file -------------------------------------------------------------------------------------

@@ -82,6 +82,15 @@ def test_the_parcel_of_a_host_holds_its_own_files(folder: Path) -> None:
     assert made.of(setup.hosts[1]).release.replaces == "r0"
 
 
+def test_hosts_without_values_of_their_own_share_a_tar(folder: Path) -> None:
+    setup = load(folder, values={"web2": {"A": 7}})
+    made = release.replacing(make(setup), "r0")
+    parcels = release.Parcels(Tree({}, "folder"), made)
+    web1, web2, jobs1 = (parcels.open(Parcel(made.release.id, host=host)).read() for host in setup.hosts)
+    assert web1 == jobs1 != web2
+    assert len(parcels._packed) == 2
+
+
 def test_values_of_a_host_are_as_secret_as_those_of_all(folder: Path) -> None:
     setup = load(folder, values={"jobs1": {"API_TOKEN": "tellnobody"}})
     hide = redactor(setup.env, setup.readings)
