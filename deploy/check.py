@@ -85,17 +85,19 @@ def _of_this_machine(setup: Setup, seen: Mapping[Host, Facts]) -> list[Finding]:
 
 def _examine(setup: Setup, machine: Machine, facts: Facts) -> tuple[list[Answer], float]:
     """Ask a host what only `check` wants to know; with how many seconds its clock is ahead of ours."""
-    question = questions.examine(*_ports(setup))
+    question = questions.examine(*_ports(setup, machine.host))
     before = clock.utc_now().timestamp()
     answers = ask(machine, questions.variables(setup.app, compose=facts.compose), question)
     return answers, _skew(answers, before, clock.utc_now().timestamp())
 
 
-def _ports(setup: Setup) -> list[str]:
-    """Return the ports that nginx publishes; one that only compose knows is left out."""
+def _ports(setup: Setup, host: Host) -> list[str]:
+    """Return the ports that nginx publishes on a host; one that only compose knows is left out."""
+    if not host.takes(setup.app.service):
+        return []
     own = {"HTTP_PORT": setup.shape.published} if setup.shape else {}
     defaults = {name: str(default) for name, default in nginx.PORTS.items() if not setup.shape} | own
-    stated = [(setup.env.get(name) or default).rpartition(":")[2] for name, default in defaults.items()]
+    stated = [(setup.env_of(host).values.get(name) or default).rpartition(":")[2] for name, default in defaults.items()]
     return [port for port in stated if port.isdecimal()]
 
 

@@ -7,13 +7,14 @@ import ipaddress
 import os
 import re
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from deploy import envfile, registry
+from deploy import envfile, registry, roles
+from deploy.envfile import EnvFile
 from deploy.errors import ConfigError
 from deploy.keys import EnvKeys, Ssh, TopKeys, convert, lower_first, nearest
 from deploy.recipe import compose
@@ -31,8 +32,9 @@ SSH_PORT = 22
 class Setup:
     """One env, ready to work with. `dotenv` is the app's own env file, byte for byte; `env` is python-dotenv's reading.
 
-    `readings` are all the values that a compose may take from it, by name. `adopted` and its `shape` are the compose
-    file that is deployed as it is, if one is; `login` is for the registry. Its repr shows no value of the env file.
+    `readings` are all the values that a compose may take from it, by name; `apart` are the env files of hosts that have
+    values of their own. `adopted` and its `shape` are the compose file that is deployed as it is, if one is; `login` is
+    for the registry. Its repr shows no value of an env file.
     """
 
     app: App
@@ -48,7 +50,13 @@ class Setup:
     dotenv_paths: frozenset[Path]
     adopted: Adopted | None = None
     shape: Outline | None = None
+    apart: dict[Host, EnvFile] = field(default_factory=dict)
     login: registry.Login | None = None
+
+    def env_of(self, host: Host | None) -> EnvFile:
+        """Return the env file of a host; that of hosts without values of their own, for None."""
+        every = EnvFile(self.dotenv, self.env, self.readings)
+        return self.apart.get(host, every) if host else every
 
     def __repr__(self) -> str:
         return f"Setup({self.app.project!r}, {self.app.env!r}, hosts={[str(h) for h in self.hosts]})"
@@ -130,6 +138,7 @@ def entered_by(setup: Setup, login: str) -> Setup:
         setup,
         app=replace(setup.app, hosts=entered(setup.app.hosts)),
         hosts=entered(setup.hosts),
+        apart={replace(host, user=login): file for host, file in setup.apart.items()},
         ssh=msgspec.structs.replace(setup.ssh, sudo=login != "root"),
     )
 
@@ -142,6 +151,7 @@ def _path_in_env(path: str, name: str, own: Mapping[str, Any]) -> str:
 def _setup(top: TopKeys, keys: EnvKeys, name: str, directory: Path, hosts: str) -> Setup:
     where = f"deploy.envs.{name}"
     every = tuple(_host(text, f"{where}.hosts[{i}]") for i, text in enumerate(keys.hosts))
+    every = roles.with_runs(every, keys.runs, where)
     if not every:
         raise ConfigError(f"{where}.hosts: expected at least one host, like deploy@web1.example.com")
     _refuse_doubles(every, where)
@@ -152,8 +162,11 @@ def _setup(top: TopKeys, keys: EnvKeys, name: str, directory: Path, hosts: str) 
     adopted = _adopted(top, keys, name, directory) if keys.stack else None
     shape = outline(adopted) if adopted else None
     app = _app(top, keys, name, every, directory)
+    app = _as_adopted(app, adopted, shape) if adopted and shape else app
+    roles.check(app, where)
+    apart = roles.apart(every, keys.values, dotenv, where)
     return Setup(
-        app=_as_adopted(app, adopted, shape) if adopted and shape else app,
+        app=app,
         hosts=_subset(every, hosts, where),
         ssh=_from(directory, keys.ssh),
         directory=directory,
@@ -162,13 +175,18 @@ def _setup(top: TopKeys, keys: EnvKeys, name: str, directory: Path, hosts: str) 
         nginx=keys.nginx,
         dotenv=dotenv.content,
         env=dotenv.values,
-        readings=(*dotenv.readings, *(login.secrets if login else ())),
+        readings=(
+            *dotenv.readings,
+            *(each for file in apart.values() for each in file.readings),
+            *(login.secrets if login else ()),
+        ),
         dotenv_paths=frozenset(
             _local(directory, str(each.get("dotenv") or top.dotenv or f".env.{other}"), f"deploy.envs.{other}.dotenv")
             for other, each in top.envs.items()
         ),
         adopted=adopted,
         shape=shape,
+        apart=apart,
         login=login,
     )
 

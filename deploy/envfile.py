@@ -70,6 +70,30 @@ def parse(content: bytes, place: str) -> EnvFile:
     return EnvFile(content, {name: value for name, value, _ in pairs}, _readings(pairs))
 
 
+def with_values(file: EnvFile, own: Mapping[str, str], place: str) -> EnvFile:
+    """Return an env file that ends with values of one host: of a name that is there twice every compose takes the last.
+
+    Raises:
+        ConfigError: not everybody would read a value as it is written; with its name, and never the value.
+
+    """
+    lines = b""
+    for name, value in own.items():
+        line = f"{name}='{value}'\n".encode(errors="surrogatepass")
+        try:
+            alike = set(parse(line, place).readings) == {(name, value)}
+        except ConfigError:
+            alike = False
+        if not alike:
+            _refuse(
+                f"{place}.{name}",
+                "a name or value that not every compose would read as it is written",
+                "a name of letters, digits and _; a value without quotes, backslash and $",
+            )
+        lines += line
+    return parse(b"\n".join((file.content.removesuffix(b"\n"), b"# of this host alone", lines)), place)
+
+
 def differences(there: Mapping[str, str], here: Mapping[str, str]) -> dict[str, str]:
     """Return what would become of each name whose value differs: added, changed or removed. Never a value."""
     return {

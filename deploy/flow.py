@@ -59,14 +59,16 @@ def deploy(setup: Setup, connect: Connect, console: Console, options: Options) -
         seen = run.observe(made.release.manifest)
         tell_of_maintenance(console, seen)
         made = release.replacing(made, plans.newest_live(setup.app, seen.values()))
-        if not options.force and all(plans.is_unchanged(setup.app, host, seen[host], made.release) for host in seen):
+        if not options.force and all(
+            plans.is_unchanged(setup.app, host, seen[host], made.of(host).release) for host in seen
+        ):
             console.emit(
                 Event("ended", text=f"nothing to do: {_standing(setup.app, seen)} (--force deploys all the same)")
             )
             return
         builders = image.builders(setup.app, seen)
         planned = {
-            host: plans.plan_deploy(setup.app, host, facts, made.release, tree.stamps, fleet.leader, builders)
+            host: plans.plan_deploy(setup.app, host, facts, made.of(host).release, tree.stamps, fleet.leader, builders)
             for host, facts in seen.items()
         }
         beside = means.workshop.plans(made.release, tree.stamps, seen) if means.workshop else {}
@@ -76,7 +78,7 @@ def deploy(setup: Setup, connect: Connect, console: Console, options: Options) -
         )
         before = made.release.replaces
         back = f"; the way back to {before}: inv rollback --env={setup.app.env}" if before else ""
-        console.emit(Event("ended", text=f"{made.release.id} is live on {_hosts(seen)}{back}"))
+        console.emit(Event("ended", text=f"{made.release.id} is live on {_purposes(seen)}{back}"))
 
 
 def rollback(setup: Setup, connect: Connect, console: Console, to: str = "", options: Options = EVERYWHERE) -> None:
@@ -93,7 +95,7 @@ def rollback(setup: Setup, connect: Connect, console: Console, to: str = "", opt
             return
         planned = {host: plans.plan_rollback(setup.app, host, facts, wanted[host]) for host, facts in seen.items()}
         run.carry_out("rollback", planned, next(iter(wanted.values())), no_parcels, options.batching)
-        console.emit(Event("ended", text=f"{target} is live again on {_hosts(seen)}"))
+        console.emit(Event("ended", text=f"{target} is live again on {_purposes(seen)}"))
 
 
 def plan(setup: Setup, connect: Connect, console: Console, options: Options) -> None:
@@ -107,17 +109,19 @@ def plan(setup: Setup, connect: Connect, console: Console, options: Options) -> 
     fleet = connect()
     seen = observe(setup.app, fleet, made.release.manifest)
     made = release.replacing(made, plans.newest_live(setup.app, seen.values()))
-    if not options.force and all(plans.is_unchanged(setup.app, host, seen[host], made.release) for host in seen):
+    if not options.force and all(
+        plans.is_unchanged(setup.app, host, seen[host], made.of(host).release) for host in seen
+    ):
         console.say(f"nothing to do: {_standing(setup.app, seen)}")
         return
     builders = image.builders(setup.app, seen)
     beside = means.workshop.plans(made.release, tree.stamps, seen) if means.workshop else {}
     everywhere = beside | {
-        host: plans.plan_deploy(setup.app, host, facts, made.release, tree.stamps, fleet.leader, builders)
+        host: plans.plan_deploy(setup.app, host, facts, made.of(host).release, tree.stamps, fleet.leader, builders)
         for host, facts in seen.items()
     }
     for host, planned in everywhere.items():
-        console.say(f"{host}: {planned.note}")
+        console.say(f"{host.purpose}: {planned.note}")
         for refusal in planned.refusals:
             console.say(f"{host}: stops the deploy: {refusal}")
         for each in planned.asks:
@@ -141,8 +145,10 @@ def status(setup: Setup, connect: Connect, console: Console) -> None:
     app = setup.app
     seen = observe(app, connect(), "", questions.probe())
     console.table(
-        ("host", "live", "release", "since", "health", "containers", "settings stack", "idle"),
-        [_status_row(app, host, facts) for host, facts in seen.items()],
+        *with_purpose(
+            ("host", "live", "release", "since", "health", "containers", "settings stack", "idle"),
+            {host: [_status_row(app, host, facts)] for host, facts in seen.items()},
+        )
     )
     for host, facts in seen.items():
         if facts.locked:
@@ -266,8 +272,23 @@ def _hosts(hosts: Iterable[Host]) -> str:
     return ", ".join(map(str, hosts))
 
 
+def _purposes(hosts: Iterable[Host]) -> str:
+    return ", ".join(host.purpose for host in hosts)
+
+
 def _standing(app: App, seen: Mapping[Host, Facts]) -> str:
     return "; ".join(f"{host}: {plans.describe(app, facts)}" for host, facts in seen.items())
+
+
+Row = tuple[str, ...]
+
+
+def with_purpose(head: Row, rows: Mapping[Host, Iterable[Row]]) -> tuple[Row, list[Row]]:
+    """Return head and rows of a table, with what each host is for behind its name where hosts differ in that."""
+    if not any(host.runs for host in rows):
+        return head, [row for each in rows.values() for row in each]
+    told = [(row[0], ", ".join(host.runs) or "all", *row[1:]) for host, each in rows.items() for row in each]
+    return (head[0], "runs", *head[1:]), told
 
 
 def _status_row(app: App, host: Host, facts: Facts) -> tuple[str, ...]:
@@ -278,7 +299,7 @@ def _status_row(app: App, host: Host, facts: Facts) -> tuple[str, ...]:
     idle = facts.of(app.stack(plans.idle_colour(facts)))
     return (
         str(host),
-        str(facts.switch or "nobody"),
+        str(facts.switch or "nobody") if facts.serves(app) else "-",
         live or "-",
         f"{clock.ago(stored.served)} ago" if stored and stored.served else "-",
         dict(facts.colour_health).get(facts.switch, "-") if facts.switch else "-",

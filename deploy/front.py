@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from deploy.config import Setup
     from deploy.console import Console
     from deploy.fleet import Fleet
+    from deploy.recipe.model import Host
     from deploy.run import Batching
 
 WAIT = {"wait": "wait until another run is done: --wait, or --wait=SECONDS"}
@@ -53,7 +54,14 @@ class Opened(NamedTuple):
 
     def on_first(self) -> Opened:
         """Return the same for the first of these hosts alone."""
-        setup = replace(self.setup, hosts=self.setup.hosts[:1])
+        return self._on(self.setup.hosts[:1])
+
+    def where(self, service: str) -> Opened:
+        """Return the same for those of these hosts that run a service; for all of them where none is said to."""
+        return self._on(tuple(host for host in self.setup.hosts if host.takes(service)) or self.setup.hosts)
+
+    def _on(self, hosts: tuple[Host, ...]) -> Opened:
+        setup = replace(self.setup, hosts=hosts)
         return self._replace(setup=setup, connect=lambda: self.connect(setup))
 
 

@@ -69,6 +69,8 @@ class EnvKeys(msgspec.Struct, forbid_unknown_fields=True):
     """Every key that an env may have; each may also stand above, for all envs that do not say otherwise."""
 
     hosts: list[str] = msgspec.field(default_factory=list)
+    runs: dict[str, list[str]] = msgspec.field(default_factory=dict)
+    values: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     dotenv: str = ""
     settings: str = ""
     root: str = "greenroom"

@@ -9,7 +9,7 @@ from deploy import envfile, lock, release, source
 from deploy.apply import ask, listen
 from deploy.console.events import Event
 from deploy.errors import Failed, GreenroomError, HostFailures, Interrupted, NeedsHuman, Refused, Unfit
-from deploy.flow import consent, fit, tell_of_maintenance
+from deploy.flow import consent, fit, tell_of_maintenance, with_purpose
 from deploy.lock import LEASE
 from deploy.recipe import facts as questions
 from deploy.recipe import logs as log_words
@@ -46,8 +46,10 @@ def ps(setup: Setup, connect: Connect, console: Console) -> None:
     """Show every container of the app, on every host."""
     app = setup.app
     seen = observe(app, connect(), "")
-    rows = [row for host, facts in seen.items() for row in _containers(app, host, facts)]
-    console.table(("host", "stack", "service", "state", "health", "restarts", "since (UTC)", "image"), rows)
+    rows = {host: _containers(app, host, facts) for host, facts in seen.items()}
+    console.table(
+        *with_purpose(("host", "stack", "service", "state", "health", "restarts", "since (UTC)", "image"), rows)
+    )
     for host, facts in seen.items():
         if facts.trouble:
             console.say(f"{host}: docker does not answer: {facts.trouble}")
@@ -273,7 +275,9 @@ def diff_env(setup: Setup, connect: Connect, console: Console) -> None:
     rows = []
     for host, found in theirs.items():
         there = envfile.parse(found[".env"], f"{host}: .env of {live[host]}").values
-        rows += [(str(host), name, what) for name, what in envfile.differences(there, setup.env).items()]
+        rows += [
+            (str(host), name, what) for name, what in envfile.differences(there, setup.env_of(host).values).items()
+        ]
     if rows:
         console.table(("host", "name", "would be"), rows)
     else:
@@ -299,10 +303,13 @@ def push_env(setup: Setup, connect: Connect, console: Console, options: Options)
                 Event("ended", text="nothing to do: the live release has this env (--force pushes all the same)")
             )
             return
-        planned = {host: upkeep.plan_push(app, host, facts, made.release, fleet.leader) for host, facts in seen.items()}
+        planned = {
+            host: upkeep.plan_push(app, host, facts, made.of(host).release, fleet.leader)
+            for host, facts in seen.items()
+        }
         consent(planned, console, yes=options.yes)
         run.carry_out("env.push", planned, made.release, release.Parcels(NO_SOURCE, made).open, options.batching)
-        console.emit(Event("ended", text=f"{made.release.id} is live on {', '.join(map(str, seen))}"))
+        console.emit(Event("ended", text=f"{made.release.id} is live on {', '.join(host.purpose for host in seen)}"))
 
 
 NO_SOURCE = Tree({}, "")
@@ -312,15 +319,19 @@ def _with_env(setup: Setup, fleet: Fleet, seen: Mapping[Host, Facts], run: str) 
     """Return the one live release with our env, and whether that differs from what it has."""
     app = setup.app
     live = set(_lives(app, seen).values())
-    confs = {facts.conf for facts in seen.values()}
+    confs = {facts.conf for facts in seen.values() if facts.serves(app)}
     first = seen[fleet.leader].stored(max(live))
     if len(live) > 1 or len(confs) > 1 or not first or not first.record:
         raise Refused(
             f"the hosts differ: {', '.join(sorted(live))} are live", mend="a deploy brings the env, too: inv deploy"
         )
-    found = _own_files(app, fleet.machines[0], first.id, run=run)
-    differs = found[".env"].removesuffix(b"\n") != setup.dotenv.removesuffix(b"\n")
-    return release.with_env(setup, first.record, max(confs), found), differs
+    theirs = fleet.each(lambda m: _own_files(app, m, first.id, *(() if m.host == fleet.leader else (".env",)), run=run))
+    differs = any(
+        found[".env"].removesuffix(b"\n") != setup.env_of(host).content.removesuffix(b"\n")
+        for host, found in theirs.items()
+    )
+    conf = max(confs, default=first.record.conf)
+    return release.with_env(setup, first.record, conf, theirs[fleet.leader]), differs
 
 
 def _lives(app: App, seen: Mapping[Host, Facts]) -> dict[Host, str]:

@@ -63,7 +63,7 @@ def logs(
 @verb(
     command="the command as one string, for the container's sh: pipes and all; or, word by word, after --",
     service="where: a service of the live colour, or of the settings stack; the app's own when left out",
-    all="on every host of the env; otherwise on the first one, or on the one that --hosts names",
+    all="on every host of the env that runs it; otherwise on the first one, or on the one that --hosts names",
     tty="give it your terminal, as for psql or manage.py shell",
 )
 def exec(  # noqa: A001  # the verb's name
@@ -81,8 +81,8 @@ def exec(  # noqa: A001  # the verb's name
     from deploy import flags, operate
 
     words = flags.one_off(command, sys.argv)
-    opened = opened if all else opened.on_first()
     where = service or opened.setup.app.service
+    opened = opened.where(where) if all else opened.where(where).on_first()
     run = operate.execute if words and not tty else operate.open_shell
     sys.exit(run(*opened, where, words))
 

@@ -8,10 +8,10 @@ import json
 import socket
 import threading
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from deploy import clock, source
+from deploy import clock, roles, source
 from deploy.errors import ConfigError, Refused
 from deploy.recipe import compose, derive, facts, files
 from deploy.recipe.model import Release
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from deploy.config import Setup
+    from deploy.envfile import EnvFile
+    from deploy.recipe.model import Host
     from deploy.recipe.steps import Parcel
     from deploy.source import Templates, Tree
 
@@ -33,12 +35,18 @@ PROXY_FILE = "setting_prod.yml"
 class Made:
     """A release and its own files, by name below the app's directory on a host.
 
-    `notes` say how its compose files differ from the one that they were derived from.
+    `notes` say how its compose files differ from the one that they were derived from. `apart` is what hosts with values
+    of their own get instead: another env file, and definitions that follow from it.
     """
 
     release: Release
     own_files: tuple[File, ...]
     notes: tuple[str, ...] = ()
+    apart: Mapping[Host, Made] = field(default_factory=dict)
+
+    def of(self, host: Host | None) -> Made:
+        """Return what a host gets; what those get that have no values of their own, for None."""
+        return self.apart.get(host, self) if host else self
 
     @property
     def compose_files(self) -> dict[str, str]:
@@ -84,9 +92,10 @@ def make(setup: Setup, tree: Tree, templates: Templates) -> Made:
     stacks, notes = _stacks(setup, tree, templates)
     confs = nginx_confs(setup, templates)
     settings = compose.read(stacks[app.settings_file], f"templates/{app.settings_file}")
-    definitions = files.definitions(settings, setup.env, setup.dotenv)
     _check_services(
-        setup, definitions, {name: compose.read(stacks[name], f"templates/{name}") for _, name in app.colour_files}
+        setup,
+        sorted(settings["services"]),
+        {name: compose.read(stacks[name], f"templates/{name}") for _, name in app.colour_files},
     )
     conf = _conf_digest(confs)
     manifest = files.manifest_digest(tree.stamps)
@@ -98,13 +107,8 @@ def make(setup: Setup, tree: Tree, templates: Templates) -> Made:
         revision=tree.revision,
         origin=tree.origin,
         who=who(),
-        definitions=tuple(sorted(definitions.items())),
     )
-    own = [
-        *_conf_files(conf, confs),
-        *_own_files(setup, release, stacks, settings),
-    ]
-    return Made(release, tuple(own), notes)
+    return _made(setup, Made(release, _conf_files(conf, confs), notes), stacks, settings)
 
 
 def _stacks(setup: Setup, tree: Tree, templates: Templates) -> tuple[dict[str, bytes], tuple[str, ...]]:
@@ -133,9 +137,10 @@ def _about_data(setup: Setup, settings: dict[str, Any]) -> Iterator[str]:
     kept = {key for key, _ in app.kept}
     for name, body in settings["services"].items():
         mounted = {str(each).partition(":")[0] for each in body.get("volumes") or () if not isinstance(each, dict)}
-        if len(app.hosts) > 1 and name != app.proxy and name not in app.singletons and mounted & kept:
+        hosts = [host for host in app.hosts if host.takes(name)]
+        if len(hosts) > 1 and name != app.proxy and name not in app.singletons and mounted & kept:
             yield (
-                f"services.{name}: it keeps data, and runs on each of {len(app.hosts)} hosts with data of its own; "
+                f"services.{name}: it keeps data, and runs on each of {len(hosts)} hosts with data of its own; "
                 f"for one that all share: deploy.singletons: [{name}], a published port, its address in the env file"
             )
 
@@ -184,7 +189,6 @@ def with_env(setup: Setup, live: Release, conf: str, lying: Mapping[str, bytes])
             f"release {live.id} has no {', '.join(sorted(missing))}", mend="the configuration changed: inv deploy"
         )
     settings = compose.read(stacks[app.settings_file], f"templates/{app.settings_file}")
-    definitions = files.definitions(settings, setup.env, setup.dotenv)
     release = replace(
         live,
         id="-".join([_now(), *live.id.split("-")[2:]]),
@@ -193,9 +197,8 @@ def with_env(setup: Setup, live: Release, conf: str, lying: Mapping[str, bytes])
         origin=f"{live.origin.removesuffix(OTHER_ENV)}{OTHER_ENV}",
         who=who(),
         replaces=live.id,
-        definitions=tuple(sorted(definitions.items())),
     )
-    return replacing(Made(release, _own_files(setup, release, stacks, settings)), live.id)
+    return replacing(_made(setup, Made(release, ()), stacks, settings), live.id)
 
 
 OTHER_ENV = ", another env"
@@ -209,18 +212,31 @@ def _fingerprint(setup: Setup, manifest: str, conf: str, stacks: Mapping[str, by
         setup.dotenv,
         conf.encode(),
         json.dumps([app.migrate, app.workers, app.singletons, app.network, app.volumes]).encode(),
+        *(part for host, env in sorted(setup.apart.items()) for part in (str(host).encode(), env.content)),
         *(part for name, content in sorted(stacks.items()) for part in (name.encode(), content)),
     )
 
 
+def _made(setup: Setup, begun: Made, stacks: Mapping[str, bytes], settings: Mapping[str, Any]) -> Made:
+    """Add what depends on the env file, for every host and for those whose env file has values of their own."""
+
+    def with_env(env: EnvFile) -> Made:
+        definitions = files.definitions(settings, env.values, env.content)
+        release = replace(begun.release, definitions=tuple(sorted(definitions.items())))
+        own = _own_files(release, env.content, stacks, settings)
+        return replace(begun, release=release, own_files=(*begun.own_files, *own))
+
+    return replace(with_env(setup.env_of(None)), apart={host: with_env(env) for host, env in setup.apart.items()})
+
+
 def _own_files(
-    setup: Setup, release: Release, stacks: Mapping[str, bytes], settings: Mapping[str, Any]
+    release: Release, dotenv: bytes, stacks: Mapping[str, bytes], settings: Mapping[str, Any]
 ) -> tuple[File, ...]:
     folder = f"releases/{release.id}"
     return (
         *(File(f"{folder}/{name}", content, 0o600) for name, content in stacks.items()),
         File(f"{folder}/definitions.json", files.labels(settings, dict(release.definitions)).encode(), 0o600),
-        File(f"{folder}/.env", setup.dotenv, 0o600),
+        File(f"{folder}/.env", dotenv, 0o600),
     )
 
 
@@ -228,7 +244,8 @@ def replacing(made: Made, live: str) -> Made:
     """Return the same release, with its record, knowing which one it replaces: the way back."""
     release = replace(made.release, replaces=live)
     record = File(f"releases/{release.id}/release.json", facts.record_text(release).encode() + b"\n", 0o600)
-    return Made(release, (*made.own_files, record))
+    apart = {host: replacing(each, live) for host, each in made.apart.items()}
+    return replace(made, release=release, own_files=(*made.own_files, record), apart=apart)
 
 
 class Parcels:
@@ -247,6 +264,8 @@ class Parcels:
             SourceError: a file is not what it was when it was stamped; so it is for all who ask.
 
         """
+        if parcel.host not in self._made.apart:
+            parcel = replace(parcel, host=None)
         with self._one_at_a_time:
             packed = self._packed.setdefault(parcel, Future())
             if not packed.done():
@@ -285,7 +304,7 @@ def pack(tree: Tree, made: Made, parcel: Parcel) -> IO[bytes]:
     folder = f"releases/{made.release.id}/"
     files_of = [
         replace(file, name=file.name.replace(folder, f"{folder[:-1]}.part/", 1))
-        for file in made.own_files
+        for file in made.of(parcel.host).own_files
         if parcel.conf or not file.name.startswith("nginx/")
     ]
     return source.pack(tree, parcel.source, files_of)
@@ -301,13 +320,14 @@ def _now() -> str:
     return clock.utc_now().strftime("%Y%m%d-%H%M%S")
 
 
-def _check_services(setup: Setup, definitions: dict[str, str], colours: dict[str, dict[str, Any]]) -> None:
+def _check_services(setup: Setup, settings: Iterable[str], colours: dict[str, dict[str, Any]]) -> None:
     app = setup.app
     for key, names in (("workers", app.workers), ("singletons", app.singletons), ("proxy", (app.proxy,))):
         for name in names:
-            _must_be_in(definitions, name, key, app.settings_file)
+            _must_be_in(settings, name, key, app.settings_file)
     for file, data in colours.items():
         _must_be_in(data["services"], app.service, "service", file)
+    roles.check_services(app, settings, f"deploy.envs.{app.env}")
 
 
 def _must_be_in(services: Iterable[str], name: str, key: str, file: str) -> None:

@@ -36,7 +36,7 @@ def observe(app: App, fleet: Fleet, manifest: str, *more: shell.Command, run: st
     """Ask every host for its facts; nothing is written. A run that holds the lock gives its id."""
     variables = questions.variables(app)
     return {
-        host: questions.read(answers)
+        host: replace(questions.read(answers), runs=host.runs)
         for host, answers in fleet.each(
             lambda m: ask(m, variables, *more, *questions.volumes(app), questions.observe(manifest), run=run)
         ).items()

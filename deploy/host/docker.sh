@@ -108,6 +108,13 @@ start() {
 # one: beat is never doubled.
 settings_up() { settings up -d --no-deps --no-build "$@"; }
 
+# settings_back RELEASE SERVICE...: the same, as an earlier release has them, which lies here.
+settings_back() (
+    RELEASE=$1
+    shift
+    settings_up "$@"
+)
+
 # settings_restart SERVICE...: one after the other, each as gently as its file asks.
 settings_restart() {
     for service; do
@@ -158,6 +165,45 @@ service_ready() {
 service_log() {
     for id in $(docker ps -aq --filter "label=com.docker.compose.project=$1" --filter "label=com.docker.compose.service=$2"); do
         docker logs --tail 20 "$id" 2>&1
+    done
+}
+
+# watch_services SECONDS SERVICE...: services that were just started, for the settle delay: each runs, is not unhealthy, and
+# does not begin anew. It speaks each second, so that it ends when nobody listens.
+watch_services() {
+    limit_of_watch=$1
+    shift
+    began=$(since_boot)
+    first=
+    while [ $(($(since_boot) - began)) -lt "$limit_of_watch" ]; do
+        for service; do
+            case $(service_state "$service") in
+                *"(unhealthy)"*) service_failed "$service" && return 1 ;;
+                Up*) ;;
+                *) service_failed "$service" && return 1 ;;
+            esac
+        done
+        looks=$(starts_of "$@") || return
+        [ "${first:=$looks}" = "$looks" ] || {
+            for service; do service_failed "$service"; done
+            return 1
+        }
+        mark alive "$(($(since_boot) - began))"
+        sleep 1
+    done
+}
+service_failed() {
+    complain "$1 of $SETTINGS is $(service_state "$1"); its last lines:"
+    service_log "$SETTINGS" "$1"
+}
+
+# starts_of SERVICE...: each container with the number of times that docker started it anew.
+starts_of() {
+    for service; do
+        for id in $(docker ps -aq --filter "label=com.docker.compose.project=$SETTINGS" \
+            --filter "label=com.docker.compose.service=$service"); do
+            docker inspect -f '{{.Id}} {{.RestartCount}}' "$id" || return
+        done
     done
 }
 

@@ -126,6 +126,35 @@ def refresh(services: Iterable[str]) -> Step:
     )
 
 
+def hand_back(release_id: str, services: Iterable[str]) -> Step:
+    return Step(
+        "hand the workers back",
+        f"they ran {release_id} before",
+        shell.command("settings_back", release_id, *services),
+        deadline=1200,
+    )
+
+
+def workers_ready(app: App, services: Iterable[str]) -> Step:
+    return Step(
+        "wait for the workers",
+        "the gate of a host without users: they run, and are healthy where they have a rule for it",
+        shell.command("settings_ready", app.health.timeout, *services),
+        deadline=app.health.timeout + 240,
+        patient=True,
+    )
+
+
+def watch_workers(app: App, services: Iterable[str]) -> Step:
+    return Step(
+        f"watch the workers for {app.settle} s",
+        "the settle delay is spent looking",
+        shell.command("watch_services", app.settle, *services),
+        deadline=app.settle + 60,
+        patient=True,
+    )
+
+
 def settings_down(services: Iterable[str], because: str = "they would run old code for ever") -> Step:
     return Step(
         "remove settings services",

@@ -13,7 +13,7 @@ from deploy.recipe.steps import Parcel, Step
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from deploy.recipe.model import Facts, Release
+    from deploy.recipe.model import Facts, Host, Release
 
 
 def digest(*parts: bytes) -> str:
@@ -52,8 +52,11 @@ def stale(stamps: Mapping[str, str], facts: Facts) -> tuple[str, ...]:
     return () if facts.source_same else tuple(sorted(path for path, _ in facts.source if path not in stamps))
 
 
-def send(release: Release, stamps: Mapping[str, str], facts: Facts) -> tuple[Step, ...]:
-    """Bring what a host lacks: one tar, whatever the number of files."""
+def send(
+    release: Release, stamps: Mapping[str, str], host: Host, facts: Facts, *, serves: bool = True
+) -> tuple[Step, ...]:
+    """Bring what a host lacks: one tar, whatever the number of files. One that has no nginx gets no conf of it."""
+    conf = serves and facts.conf != release.conf
     wanted, gone = lacking(stamps, facts), stale(stamps, facts)
     steps: tuple[Step, ...] = ()
     if gone:
@@ -76,7 +79,7 @@ def send(release: Release, stamps: Mapping[str, str], facts: Facts) -> tuple[Ste
             because,
             shell.command("receive"),
             deadline=1800,
-            parcel=Parcel(release.id, wanted, conf=facts.conf != release.conf),
+            parcel=Parcel(release.id, wanted, conf=conf, host=host),
         ),
     )
 

@@ -22,11 +22,23 @@ class Colour(str, enum.Enum):
 
 @dataclass(frozen=True, order=True)
 class Host:
-    """Where: `address` as the user wrote it (an alias of ~/.ssh/config is fine), user and port if given."""
+    """Where: `address` as the user wrote it (an alias of ~/.ssh/config is fine), user and port if given.
+
+    `runs` is what it is for: the services that it runs and no others, or () for all of them.
+    """
 
     address: str
     user: str | None = None
     port: int | None = None
+    runs: tuple[str, ...] = field(default=(), compare=False)
+
+    def takes(self, service: str) -> bool:
+        return not self.runs or service in self.runs
+
+    @property
+    def purpose(self) -> str:
+        """Return what it is for, for people: `jobs1 (celery)`; a host that runs all needs no words."""
+        return f"{self} ({', '.join(self.runs)})" if self.runs else str(self)
 
     def __str__(self) -> str:
         return self.address if self.port is None else f"{self.address}:{self.port}"
@@ -167,6 +179,7 @@ class Facts:
     """One host, right now, as it answered. Nothing in here is remembered from an earlier run.
 
     `orphans` are releases of which only the image is there: docker did late what a dead run had asked for.
+    `runs` is no answer: what the configuration says that the host is for, as in Host.
     Of the volumes that the app keeps: those that are there, who else has them (volume, container, compose project or
     '') and, for those that are not there, what other projects call by the same key (key, volume).
     """
@@ -193,10 +206,15 @@ class Facts:
     volumes: frozenset[str] = frozenset()
     volume_users: tuple[tuple[str, str, str], ...] = ()
     volume_likes: tuple[tuple[str, str], ...] = ()
+    runs: tuple[str, ...] = ()
 
     def of(self, stack: str, service: str | None = None) -> tuple[Container, ...]:
         """Return the containers of a stack, or of one of its services."""
         return tuple(c for c in self.containers if c.stack == stack and service in (None, c.service))
+
+    def serves(self, app: App) -> bool:
+        """Say whether the host is there for users: it has nginx and colours, not workers or data alone."""
+        return not self.runs or app.service in self.runs
 
     def stored(self, release_id: str) -> StoredRelease | None:
         return next((r for r in self.releases if r.id == release_id), None)

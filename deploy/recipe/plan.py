@@ -3,7 +3,8 @@
 The laws of this file:
 - The live colour is what nginx serves; the other one is idle, and only the idle one is ever stopped or started.
 - Undo needs no memory: it is the same few steps wherever a deploy stopped, and each of them may run twice.
-- One host of a run, its leader, migrates. Services that may exist once belong to the first host of the env, always.
+- One host of a run, its leader, migrates. Services that may exist once belong to one host of the env, always.
+- A host that is not there for users has no nginx and no colours: its workers are its flip, and what undo brings back.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def plan_deploy(
     The `leader` migrates, for all. `builders` say which host builds for which; one that is not named builds for itself.
     `verb` is what the history will call it.
     """
-    idle = idle_colour(facts)
+    idle, serves = idle_colour(facts), facts.serves(app)
     missing, changed = infrastructure(app, host, facts, release)
     left, misplaced = strays(app, host, facts, release)
     return Plan(
@@ -57,28 +58,28 @@ def plan_deploy(
             verb,
             {
                 Phase.PREPARE: (
-                    *files.send(release, stamps, facts),
-                    *_clear(app, facts, idle),
+                    *files.send(release, stamps, host, facts, serves=serves),
+                    *(_clear(app, facts, idle) if serves else ()),
                     docker.ensure_network(app),
                     docker.ensure_volumes(app),
                     docker.validate(app, idle),
                     *image.prepare(app, idle, host, builders),
                     *docker.build_others(app, idle),
-                    *_configure(facts, release),
+                    *(_configure(facts, release) if serves else ()),
                     *_ensure_settings(missing, changed),
                 ),
                 Phase.PUSH: image.push(app, host, builders, release, facts.architecture),
                 Phase.SHIP: image.ship(app, host, builders, release),
                 Phase.MIGRATE: (docker.migrate(app, idle),) if host == leader and app.migrate else (),
                 Phase.UNDO: (
-                    *_undo(app, facts, release),
+                    *_undo(app, host, facts, release),
                     files.forget([release.id], "it never stayed live"),
                 ),
             },
         ),
         asks=(
             *(f"{name} of {app.settings_stack} will be recreated: its definition changed" for name in changed),
-            *(f"{name} of {app.settings_stack} will be removed: {app.settings_file} has it no more" for name in left),
+            *(f"{name} of {app.settings_stack} will be removed: {_why_left(app, release, name)}" for name in left),
             *data.asks(app, facts),
         ),
         refusals=(*fitness(app, facts), *taken(facts, release), *misplaced, *data.refusals(facts)),
@@ -103,7 +104,7 @@ def plan_here(app: App, here: Facts, release: Release, stamps: Mapping[str, str]
 
 def plan_rollback(app: App, host: Host, facts: Facts, release: Release) -> Plan:
     """Decide how a host goes back to a release that lies there: a deploy without send, build and migration."""
-    idle = idle_colour(facts)
+    idle, serves = idle_colour(facts), facts.serves(app)
     missing, _ = infrastructure(app, host, facts, release)
     return Plan(
         note=describe(app, facts),
@@ -115,8 +116,11 @@ def plan_rollback(app: App, host: Host, facts: Facts, release: Release) -> Plan:
             release,
             "rollback",
             {
-                Phase.PREPARE: (*_clear(app, facts, idle), *_configure(facts, release), *_ensure_settings(missing, ())),
-                Phase.UNDO: _undo(app, facts, release),
+                Phase.PREPARE: (
+                    *((*_clear(app, facts, idle), *_configure(facts, release)) if serves else ()),
+                    *_ensure_settings(missing, ()),
+                ),
+                Phase.UNDO: _undo(app, host, facts, release),
             },
         ),
         refusals=fitness(app, facts),
@@ -141,15 +145,14 @@ def plan_unlock(app: App, who: str, reason: str) -> Plan:
 
 def _with_hooks(app: App, host: Host, facts: Facts, release: Release, verb: str, own: hooks.Steps) -> hooks.Steps:
     """Put together what a deploy and a rollback share and what is a verb's own; the host's hooks stand around it."""
-    return hooks.around(app, host, facts, release, verb, _flow_of_colours(app, host, facts, release, verb) | own)
+    flow = _flow_of_colours if facts.serves(app) else _flow_of_workers
+    return hooks.around(app, host, facts, release, verb, flow(app, host, facts, release, verb) | own)
 
 
 def _flow_of_colours(app: App, host: Host, facts: Facts, release: Release, verb: str) -> dict[Phase, tuple[Step, ...]]:
     """From start to finish: what a deploy and a rollback share."""
     live, idle = facts.switch, idle_colour(facts)
     workers = workers_of(app, host, release)
-    left, _ = strays(app, host, facts, release) if verb != "rollback" else ((), ())
-    old_releases, old_confs = prunable(app, facts, release)
     return {
         Phase.START: (docker.start(app, idle), nginx.gate(app, idle)),
         Phase.FLIP: (
@@ -165,14 +168,41 @@ def _flow_of_colours(app: App, host: Host, facts: Facts, release: Release, verb:
         Phase.SETTLE: (nginx.watch(app, idle),) if app.settle else (),
         Phase.FINISH: (
             *((docker.refresh(workers),) if workers else ()),
-            *((docker.settings_down(left),) if left else ()),
+            *_remove_left(app, host, facts, release, verb),
             *((nginx.drain(app, live), docker.stop(live, "nobody is sent to it any more")) if live else ()),
-            files.record(verb, release, live_release(app, facts), "done"),
-            *((docker.forget_others(old_releases),) if old_releases and any(app.images) else ()),
-            *((files.forget(old_releases, f"the last {app.keep} are kept"),) if old_releases else ()),
-            *((files.forget_confs(old_confs),) if old_confs else ()),
+            *_conclude(app, facts, release, verb),
         ),
     }
+
+
+def _flow_of_workers(app: App, host: Host, facts: Facts, release: Release, verb: str) -> dict[Phase, tuple[Step, ...]]:
+    """The same where no user is sent: workers are handed over when others flip, and watched when others are."""
+    workers = workers_of(app, host, release)
+    return {
+        Phase.FLIP: (docker.refresh(workers), docker.workers_ready(app, workers)) if workers else (),
+        Phase.SETTLE: (docker.watch_workers(app, workers),) if workers and app.settle else (),
+        Phase.FINISH: (
+            *_remove_left(app, host, facts, release, verb),
+            files.mark_served(),
+            *_conclude(app, facts, release, verb),
+        ),
+    }
+
+
+def _remove_left(app: App, host: Host, facts: Facts, release: Release, verb: str) -> tuple[Step, ...]:
+    """A rollback asks nobody, so it removes nothing."""
+    left, _ = strays(app, host, facts, release) if verb != "rollback" else ((), ())
+    return (docker.settings_down(left),) if left else ()
+
+
+def _conclude(app: App, facts: Facts, release: Release, verb: str) -> tuple[Step, ...]:
+    old_releases, old_confs = prunable(app, facts, release)
+    return (
+        files.record(verb, release, live_release(app, facts), "done"),
+        *((docker.forget_others(old_releases),) if old_releases and any(app.images) else ()),
+        *((files.forget(old_releases, f"the last {app.keep} are kept"),) if old_releases else ()),
+        *((files.forget_confs(old_confs),) if old_confs else ()),
+    )
 
 
 def _clear(app: App, facts: Facts, idle: Colour) -> tuple[Step, ...]:
@@ -203,8 +233,10 @@ def _ensure_settings(missing: Iterable[str], changed: Iterable[str]) -> tuple[St
     return (docker.settings_up(services, because), docker.settings_ready(services))
 
 
-def _undo(app: App, facts: Facts, release: Release) -> tuple[Step, ...]:
+def _undo(app: App, host: Host, facts: Facts, release: Release) -> tuple[Step, ...]:
     """Back to what users had; the destructive step last. Where we stopped does not matter."""
+    if not facts.serves(app):
+        return _hand_back(app, host, facts, release)
     live, idle = facts.switch, idle_colour(facts)
     stored = facts.stored(release.id)
     return (
@@ -217,13 +249,39 @@ def _undo(app: App, facts: Facts, release: Release) -> tuple[Step, ...]:
     )
 
 
+def _hand_back(app: App, host: Host, facts: Facts, release: Release) -> tuple[Step, ...]:
+    """Each worker goes back to the release that it was found with; one that was not there goes."""
+    found: dict[str, list[str]] = {}
+    for name in workers_of(app, host, release):
+        tags = {_tag(c.image) for c in facts.of(app.settings_stack, name) if c.runs}
+        found.setdefault(max(tags, default=""), []).append(name)
+    new = found.pop("", ())
+    if not (found or new):
+        return ()
+    return (
+        docker.await_engine(),
+        *(docker.hand_back(ident, names) for ident, names in sorted(found.items())),
+        *((docker.settings_down(new, "they did not run before"),) if new else ()),
+    )
+
+
 def idle_colour(facts: Facts) -> Colour:
     return facts.switch.other if facts.switch else Colour.BLUE
 
 
 def belongs(app: App, host: Host, service: str) -> bool:
-    """Singletons live on the env's first host only, whichever hosts a run is limited to."""
-    return service not in app.singletons or host == app.hosts[0]
+    """Say whether a service of the settings stack runs on a host, whichever hosts a run is limited to.
+
+    nginx goes with the app. A singleton lives where it is named, or else on the first host that runs all.
+    """
+    if service == app.proxy:
+        return host.takes(app.service)
+    return host == _home(app, service) if service in app.singletons else host.takes(service)
+
+
+def _home(app: App, service: str) -> Host | None:
+    named = [host for host in app.hosts if service in host.runs]
+    return next(iter(named or [host for host in app.hosts if host.takes(service)]), None)
 
 
 def infrastructure(app: App, host: Host, facts: Facts, release: Release) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -250,28 +308,68 @@ def workers_of(app: App, host: Host, release: Release) -> tuple[str, ...]:
 
 
 def strays(app: App, host: Host, facts: Facts, release: Release) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the settings services that run here and left the file, and what is to be said of misplaced singletons.
+    """Return the settings services that run here and need not, and what is to be said of those that must not.
 
-    A second beat sends every task twice, a second database splits the data: that is for a human to mend.
+    A second beat sends every task twice, a second database splits the data, and users may still be sent to an nginx:
+    that is for a human to mend. A worker holds nothing, and goes warmly.
     """
     known = dict(release.definitions)
     running = [c for c in facts.of(app.settings_stack) if c.runs]
-    left = tuple(sorted({c.service for c in running if c.service not in known}))
-    misplaced = tuple(
-        f"{c.service} runs here and belongs to {app.hosts[0]} alone (deploy.singletons): "
+    strange = [c for c in running if c.service in known and not belongs(app, host, c.service)]
+    workers = {c.service for c in strange if c.service in app.workers and c.service not in app.singletons}
+    left = {c.service for c in running if c.service not in known} | workers
+    misplaced = [
+        f"{c.service} runs here and {_elsewhere(app, c.service)}: "
         f"move what it holds, then say on this host: docker rm -f {c.id}"
-        for c in running
-        if c.service in known and not belongs(app, host, c.service)
-    )
-    return left, misplaced
+        for c in strange
+        if c.service not in {*workers, app.proxy}
+    ]
+    if not facts.serves(app):
+        misplaced += _for_users(app, facts)
+    return tuple(sorted(left)), tuple(misplaced)
+
+
+def _elsewhere(app: App, service: str) -> str:
+    if service in app.singletons:
+        return f"belongs to {_home(app, service) or 'no host'} alone (deploy.singletons)"
+    return f"deploy.envs.{app.env}.runs does not name it for this host"
+
+
+def _for_users(app: App, facts: Facts) -> list[str]:
+    """What a host still has that served users before it got another purpose."""
+    web = [c for c in facts.containers if c.stack in {app.stack(colour) for colour in Colour}]
+    proxy = facts.of(app.settings_stack, app.proxy)
+    if not (web or proxy):
+        return []
+    ids = " ".join(c.id for c in (*proxy, *web))
+    names = ", ".join(sorted({c.service for c in (*proxy, *web)}))
+    what = f"{names} still run here, and this host is for {', '.join(facts.runs)}"
+    return [f"{what}: have users sent elsewhere, then say on this host: docker rm -f {ids}"]
+
+
+def _why_left(app: App, release: Release, service: str) -> str:
+    known = dict(release.definitions)
+    return _elsewhere(app, service) if service in known else f"{app.settings_file} has it no more"
 
 
 def live_release(app: App, facts: Facts) -> str:
-    """Return the id of the release that the live colour runs, by its image's tag; '' when nobody is live."""
+    """Return the id of the release that the live colour runs, by its image's tag; '' when nobody is live.
+
+    Of a host that is not there for users: what its workers run, or, where it has none, what it served last.
+    """
+    if not facts.serves(app):
+        runs = {_tag(c.image) for name in app.workers for c in facts.of(app.settings_stack, name) if c.runs}
+        served = [r for r in facts.releases if r.served]
+        return max(runs, default="") or (max(served, key=lambda r: r.served).id if served else "")
     if facts.switch is None:
         return ""
-    tags = {c.image.rpartition(":")[2] for c in facts.of(app.stack(facts.switch), app.service) if c.runs}
+    tags = {_tag(c.image) for c in facts.of(app.stack(facts.switch), app.service) if c.runs}
     return max(tags, default="")
+
+
+def _tag(image: str) -> str:
+    """Return the release of an image: its tag, without the service of one beside the app's."""
+    return image.rpartition(":")[2].partition(".")[0]
 
 
 def is_unchanged(app: App, host: Host, facts: Facts, release: Release) -> bool:
@@ -287,9 +385,8 @@ def is_unchanged(app: App, host: Host, facts: Facts, release: Release) -> bool:
         for name in workers
         if [c.image for c in facts.of(app.settings_stack, name) if c.runs] != [app.image(live.id)]
     ]
-    return (
-        not (missing or changed or leftovers or stray_workers or any(strays(app, host, facts, release)))
-        and facts.conf == release.conf
+    return not (missing or changed or leftovers or stray_workers or any(strays(app, host, facts, release))) and (
+        facts.conf == release.conf or not facts.serves(app)
     )
 
 
@@ -339,6 +436,8 @@ def taken(facts: Facts, release: Release) -> tuple[str, ...]:
 
 def describe(app: App, facts: Facts) -> str:
     """Say in a few words what a host serves now."""
+    if not facts.serves(app):
+        return f"{', '.join(facts.runs)} of {live_release(app, facts) or 'no release yet'}"
     if facts.switch is None:
         return "nobody is live"
     return f"{facts.switch} is live with {live_release(app, facts) or 'nothing that runs'}"

@@ -33,11 +33,15 @@ BEFORE_FINISH = (Phase.PREPARE, Phase.PUSH, Phase.SHIP, Phase.MIGRATE, Phase.STA
 
 @dataclass(frozen=True)
 class Parcel:
-    """What a host lacks: the files of a release, with or without its nginx conf, and these paths of the source."""
+    """What a host lacks: the files of a release, with or without its nginx conf, and these paths of the source.
+
+    `host` says whose values the env file among them has; None: those of every host without values of its own.
+    """
 
     release: str
     source: frozenset[str] = frozenset()
     conf: bool = True
+    host: Host | None = None
 
     def __str__(self) -> str:
         return f"{len(self.source)} source files and release {self.release}"

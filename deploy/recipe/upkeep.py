@@ -71,7 +71,7 @@ def plan_up(app: App, host: Host, facts: Facts, who: str) -> Plan:
     steps = (
         docker.ensure_network(app),
         docker.ensure_volumes(app),
-        *(() if facts.conf else (nginx.use_conf(live.record.conf, "nginx has none"),)),
+        *(() if facts.conf or app.proxy not in missing else (nginx.use_conf(live.record.conf, "nginx has none"),)),
         docker.settings_up(missing, f"{', '.join(missing)} not running"),
         docker.settings_ready(missing),
         files.record_words(who, "settings.up", ", ".join(missing)),
@@ -123,6 +123,8 @@ def plan_down(app: App, facts: Facts, who: str) -> Plan:
 
 def plan_reload(app: App, facts: Facts, who: str, conf: str) -> Plan:
     """Hand nginx the configuration that lies here; with the same one it still reloads, for what that one refers to."""
+    if not facts.serves(app):
+        return Plan()
     if not facts.proxy_runs or not facts.conf:
         return Plan(refusals=(f"{app.proxy} does not run here; start it: inv settings.up",))
     send = Step(
@@ -151,6 +153,8 @@ def plan_reload(app: App, facts: Facts, who: str, conf: str) -> Plan:
 
 def plan_maintenance(app: App, facts: Facts, who: str, text: str, reason: str) -> Plan:
     """Show users the page; `text` says who wanted it, and why. '' lets them in again."""
+    if not facts.serves(app):
+        return Plan()
     if not facts.proxy_runs:
         return Plan(refusals=(f"{app.proxy} does not run here; start it: inv settings.up",))
     verb, state = ("maintenance.on", "on") if text else ("maintenance.off", "off")

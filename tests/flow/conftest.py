@@ -23,8 +23,9 @@ from deploy.recipe import plan
 class Operator:
     """Types what an operator would, against a world. `text` is all that was printed."""
 
-    def __init__(self, folder: Path, hosts: int) -> None:
+    def __init__(self, folder: Path, hosts: int | list[str], **keys: Any) -> None:
         self.folder = folder
+        names = [f"web{i + 1}" for i in range(hosts)] if isinstance(hosts, int) else hosts
         self.data: dict[str, Any] = {
             "project": "app",
             "health": {"path": "/healthz"},
@@ -32,7 +33,7 @@ class Operator:
             "workers": ["celery", "celery-beat"],
             "singletons": ["postgres", "celery-beat"],
             "settle": 1,
-            "envs": {"prod": {"hosts": [f"web{i + 1}" for i in range(hosts)]}},
+            "envs": {"prod": {"hosts": names, **keys}},
         }
         (folder / ".env.prod").write_text("DJANGO_SECRET_KEY=s3cret-marker\n")
         self.write("1")
@@ -104,14 +105,17 @@ class Operator:
     def assert_whole(self) -> None:
         """Every host serves the same release, from one colour, with its workers, and nothing is left over."""
         (release,) = set(self.live())
+        named = {service for box in self.world.boxes.values() for service in box.runs}
         for number, box in enumerate(self.world.boxes.values()):
             stacks = sorted((c.stack, c.service) for c in box.containers)
             workers = [c.image for c in box.containers if c.service.startswith("celery")]
-            expected = [("app-setting-prod", "celery"), ("app-setting-prod", "nginx"), ("app-setting-prod", "redis")]
-            if number == 0:
-                expected += [("app-setting-prod", "celery-beat"), ("app-setting-prod", "postgres")]
-            assert stacks == sorted([(f"app-{box.switch}", "web"), *expected]), box.name
-            assert set(workers) == {f"app:{release}"}, box.name
+            serves = not box.runs or "web" in box.runs
+            services = set(box.runs or ("celery", "redis")) - {"web"} | ({"nginx"} if serves else set())
+            if number == 0 and not box.runs:
+                services |= {"celery-beat", "postgres"} - named
+            expected = [("app-setting-prod", service) for service in services]
+            assert stacks == sorted([*expected, *([(f"app-{box.switch}", "web")] if serves else [])]), box.name
+            assert set(workers) <= {f"app:{release}"}, box.name
             assert box.images == {f"app:{ident}" for ident in box.releases}, box.name
             assert box.run == "", box.name
 
@@ -124,9 +128,9 @@ def operator_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(clock, "utc_now", lambda: real + __import__("datetime").timedelta(seconds=next(seconds)))
     made = count()
 
-    def make(hosts: int = 1) -> Operator:
+    def make(hosts: int | list[str] = 1, **keys: Any) -> Operator:
         folder = tmp_path / f"project-{next(made)}"
         folder.mkdir()
-        return Operator(folder, hosts)
+        return Operator(folder, hosts, **keys)
 
     return make

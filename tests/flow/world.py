@@ -105,6 +105,8 @@ class Box:
     clock_ahead: int = 0
     hooks: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     was_served: bool = False
+    runs: tuple[str, ...] = ()
+    worked: set[str] = field(default_factory=set)
     received: list[str] = field(default_factory=list)
 
     def of(self, stack: str, service: str | None = None) -> list[Container]:
@@ -133,10 +135,11 @@ class World:
     `here` is the operator's own machine; `registry` has images by digest, and their `tags`.
 
     After each of the writes numbered in `cuts` the link goes away: its end is not heard, and the host lets the lock go.
+    Services in `once` may run on one host at a time.
     """
 
     def __init__(self, hosts: tuple[Host, ...]) -> None:
-        self.boxes = {host: Box(str(host)) for host in hosts}
+        self.boxes = {host: Box(str(host), runs=host.runs) for host in hosts}
         self.log: list[tuple[str, Command]] = []
         self.scripts: dict[str, int] = {str(host): 0 for host in hosts}
         self.die_after: int | None = None
@@ -145,6 +148,7 @@ class World:
         self.here = Box("this machine")
         self.registry: dict[str, str] = {}
         self.tags: list[str] = []
+        self.once: set[str] = set()
         self.excused: set[str] = set()
         self._one_at_a_time = threading.RLock()
         self._time = count(1_000)
@@ -184,17 +188,33 @@ class World:
 
     def check(self) -> None:
         """What must be true after every command, on every host."""
+        for service in self.once:
+            there = [box.name for box in self.boxes.values() if any(c.service == service for c in box.containers)]
+            if len(there) > 1:
+                raise Impossible(f"{service} runs on {there}")
         for box in self.boxes.values():
             seen = [(c.stack, c.service) for c in box.containers]
             if len(seen) != len(set(seen)):
                 raise Impossible(f"{box.name}: a service is doubled: {seen}")
             if box.name in self.excused:
                 continue
+            self._check_purpose(box)
             serving = box.of(f"app-{box.switch}", "web") and box.of("app-setting-prod", "nginx")
             healthy = all(c.healthy for c in box.of(f"app-{box.switch}"))
             if box.was_served and not (serving and healthy):
                 raise Impossible(f"{box.name}: users are not served after {self.log[-1]}")
             box.was_served = box.was_served or bool(serving)
+
+    def _check_purpose(self, box: Box) -> None:
+        """A host that does not run all runs nothing else; its workers, once they ran, are never gone."""
+        if box.runs and "web" not in box.runs and (box.switch != "none" or box.of("app-setting-prod", "nginx")):
+            raise Impossible(f"{box.name}: it is for {box.runs}, and users are sent to it")
+        works = {c.service for c in box.containers if c.service.startswith("celery")}
+        if box.runs and not works <= set(box.runs):
+            raise Impossible(f"{box.name}: it is for {box.runs}, and runs {works}")
+        if box.runs and not box.worked <= works:
+            raise Impossible(f"{box.name}: {box.worked - works} are gone after {self.log[-1]}")
+        box.worked |= works
 
 
 LOOKS = {
@@ -704,14 +724,29 @@ class _Words:
         for service in services:
             self._replace(service)
 
-    def do_settings_ready(self, _seconds: str, *services: str) -> None:
+    def do_settings_ready(self, _seconds: str, *services: str) -> int:
         for service in services:
             if not self.box.of(self.settings, service):
                 raise Impossible(f"{service} was never started")
+            if not all(c.healthy for c in self.box.of(self.settings, service)):
+                self.said.append(Line(f"{service}: Traceback: the worker said this"))
+                return 1
+        return 0
+
+    def do_settings_back(self, release: str, *services: str) -> None:
+        self.v = {**self.v, "RELEASE": release}
+        for service in services:
+            if self.image() not in (c.image for c in self.box.of(self.settings, service)):
+                self.do_settings_up(service)
+
+    def do_watch_services(self, _seconds: str, *services: str) -> int:
+        self.do_settings_ready("0", *services)
+        return int(any(c.image in self.box.dies_in_settle for s in services for c in self.box.of(self.settings, s)))
 
     def do_settings_down(self, *services: str) -> None:
         gone = {(self.settings, service) for service in services}
         self.box.containers = [c for c in self.box.containers if (c.stack, c.service) not in gone]
+        self.box.worked -= set(services)
         if "nginx" in services:
             self.box.was_served = False
 
@@ -731,7 +766,7 @@ class _Words:
         if service == "nginx" and not self.box.conf:
             raise Impossible(f"{self.box.name}: nginx is started without a configuration")
         self.box.containers = [c for c in self.box.containers if (c.stack, c.service) != (self.settings, service)]
-        self._add(self.settings, service)
+        self._add(self.settings, service, healthy=self.image() not in self.box.sick)
 
     def _add(self, stack: str, service: str, *, healthy: bool = True) -> None:
         runs_app = not stack.startswith(self.settings) or service.startswith("celery")

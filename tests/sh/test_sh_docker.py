@@ -228,6 +228,21 @@ def test_only_the_named_services_of_the_settings_stack_are_touched(rig: Rig) -> 
     assert len(rig.calls) == 1
 
 
+def test_workers_are_handed_back_as_their_earlier_release_has_them_and_nothing_else_is(rig: Rig) -> None:
+    before = settings_call("up -d --no-deps --no-build celery").replace("releases/r1/", "releases/r0/")
+    rig.docker(before, does='echo "$GREENROOM_IMAGE $GREENROOM_RELEASE $GREENROOM_ENV_FILE"')
+    rig.docker(settings_call("up -d --no-deps --no-build flower"))
+    outcome = rig.run(shell.command("settings_back", "r0", "celery"), shell.command("settings_up", "flower"))
+    assert outcome.finished
+    assert outcome.lines == ["app:r0 r0 releases/r0/.env"]
+
+
+def test_workers_that_cannot_be_handed_back_fail_the_step(rig: Rig) -> None:
+    before = settings_call("up -d --no-deps --no-build celery").replace("releases/r1/", "releases/r0/")
+    rig.docker(before, status=1)
+    assert rig.run(shell.command("settings_back", "r0", "celery")).ends == {0: 1}
+
+
 def test_services_that_left_the_file_are_stopped_gently_and_removed(rig: Rig) -> None:
     rig.docker(f"ps -aq {SETTINGS_PS}=flower", "f1\nf2\n")
     rig.docker(f"ps -aq {SETTINGS_PS}=gone")
@@ -279,6 +294,45 @@ def test_a_service_that_is_starting_is_waited_for(rig: Rig) -> None:
 def test_a_service_that_will_not_get_there_fails_at_once_with_its_log(rig: Rig, state: str) -> None:
     states(rig, "redis", state)
     assert ready(rig, "redis") == (1, [f"redis of app-setting-prod is {state}", "log of redis"])
+
+
+# --- watch_services --------------------------------------------------------------------------------------------
+
+
+def watched(rig: Rig, *services: str, seconds: int = 1) -> tuple[int, list[str]]:
+    outcome = rig.run(shell.command("watch_services", seconds, *services))
+    return outcome.ends[0], outcome.lines
+
+
+def starts(rig: Rig, service: str, *numbers: int) -> None:
+    """Let docker say how often it started the service's container anew, look by look."""
+    rig.docker(f"inspect -f {{{{.Id}}}} {{{{.RestartCount}}}} {service}1", [f"{service}1 {n}\n" for n in numbers])
+
+
+def test_workers_that_stay_up_pass_the_settle_delay(rig: Rig) -> None:
+    for service in ("celery", "celery-beat"):
+        states(rig, service, "Up 3 seconds")
+        starts(rig, service, 7)
+    assert watched(rig, "celery", "celery-beat") == (0, [])
+
+
+@pytest.mark.parametrize(
+    "state", ["Up 1 minute (unhealthy)", "Restarting (1) 1 second ago", "Exited (0) 1 second ago", ""]
+)
+def test_a_worker_that_does_not_stay_up_fails_the_settle_delay_with_its_log(rig: Rig, state: str) -> None:
+    states(rig, "celery", "Up 1 second", state)
+    starts(rig, "celery", 0)
+    status, lines = watched(rig, "celery", seconds=30)
+    assert status == 1
+    assert lines == [f"celery of app-setting-prod is {state}; its last lines:", "log of celery"]
+
+
+def test_a_worker_that_begins_anew_between_two_looks_fails_the_settle_delay(rig: Rig) -> None:
+    states(rig, "celery", "Up 1 second")
+    starts(rig, "celery", 0, 0, 1)
+    status, lines = watched(rig, "celery", seconds=30)
+    assert status == 1
+    assert "log of celery" in lines
 
 
 def test_a_service_that_takes_too_long_fails_at_its_limit(rig: Rig) -> None:

@@ -53,6 +53,8 @@ KEEP = 3
 EPOCH = datetime.datetime(2026, 11, 22, tzinfo=datetime.timezone.utc)
 SERVICES = ("celery", "celery-beat", "nginx", "redis")
 HOSTS = tuple(Host(f"web{n}") for n in (1, 2, 3))
+JOBS = 0.35
+"""The share of the fleets of several hosts of which the last one is for workers alone."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +85,14 @@ class Fault:
 
 @dataclass(frozen=True)
 class Scenario:
-    """`before` is how many deploys the hosts have seen already."""
+    """`before` is how many deploys the hosts have seen already. With `jobs` the last host is for workers alone."""
 
     seed: int
     hosts: int
     before: int
     acts: tuple[Act, ...]
     faults: tuple[Fault, ...]
+    jobs: bool = False
 
 
 KINDS = (
@@ -161,7 +164,8 @@ def draw(seed: int, kinds: tuple[str, ...] = KINDS) -> Scenario:
             Fault(CLOSED, 0, 0.0, closed.randrange(hosts), closed.randrange(len(acts)), closed.random())
             for _ in range(closed.choice((0, 0, 0, 1, 2)))
         ]
-    return Scenario(seed, hosts, rng.choice((0, 1, 1, 2, 2, 4)), tuple(acts), tuple(faults))
+    jobs = hosts > 1 and random.Random(f"jobs {seed}").random() < JOBS  # noqa: S311  # the same
+    return Scenario(seed, hosts, rng.choice((0, 1, 1, 2, 2, 4)), tuple(acts), tuple(faults), jobs)
 
 
 # --- the operator's side ---------------------------------------------------------------------------------------
@@ -199,12 +203,17 @@ class Quiet(Console):
             self._history.world.note(self._who, f"{event.host} {event.phase} {event.text}".strip())
 
 
+def hosts_of(hosts: int, *, jobs: bool) -> tuple[Host, ...]:
+    last = replace(HOSTS[hosts - 1], runs=("celery",) if jobs else ())
+    return (*HOSTS[: hosts - 1], last)
+
+
 @functools.cache
-def app_of(hosts: int) -> App:
+def app_of(hosts: int, *, jobs: bool) -> App:
     return App(
         project="app",
         env="prod",
-        hosts=HOSTS[:hosts],
+        hosts=hosts_of(hosts, jobs=jobs),
         health=Health(path="/healthz", timeout=20),
         migrate=("migrate",),
         workers=("celery", "celery-beat"),
@@ -218,10 +227,11 @@ def app_of(hosts: int) -> App:
 
 
 @functools.cache
-def setup_of(hosts: int, some: tuple[int, ...]) -> Setup:
+def setup_of(hosts: int, some: tuple[int, ...], *, jobs: bool) -> Setup:
     nowhere = Path()
-    chosen = tuple(HOSTS[n] for n in some)
-    return Setup(app_of(hosts), chosen, Ssh(), nowhere, nowhere, nowhere, "nginx", b"", {}, (), frozenset())
+    app = app_of(hosts, jobs=jobs)
+    chosen = tuple(app.hosts[n] for n in some)
+    return Setup(app, chosen, Ssh(), nowhere, nowhere, nowhere, "nginx", b"", {}, (), frozenset())
 
 
 class Parcel(tuple[Any, ...]):
@@ -324,7 +334,7 @@ class History:
 
     def _work(self, operator: Operator) -> None:
         act, world = operator.act, self.world
-        setup = setup_of(self.scenario.hosts, act.hosts)
+        setup = setup_of(self.scenario.hosts, act.hosts, jobs=self.scenario.jobs)
         console = Quiet(self, operator.name)
         world.note(operator.name, f"{act.verb} on {', '.join(str(h) for h in setup.hosts)}")
 
@@ -572,10 +582,11 @@ class History:
     def _check_whole(self, host: SimHost, *, first: bool) -> None:
         violate = self.world.violate
         newest = max(host.releases)
-        if not host.serves(self.clock.now) or host.live() != f"app:{newest}":
+        if not (host.serves(self.clock.now) or host.runs) or host.live() != f"app:{newest}":
             violate(f"{host.name}: healed, and {host.live()} is live instead of {newest}")
-        services = [name for name in SERVICES if first or name != "celery-beat"]
-        wanted = sorted([(f"app-{host.switch}", "web"), *(("app-setting-prod", name) for name in services)])
+        services = host.runs or [name for name in SERVICES if first or name != "celery-beat"]
+        web = [] if host.runs else [(f"app-{host.switch}", "web")]
+        wanted = sorted([*web, *(("app-setting-prod", name) for name in services)])
         there = sorted((c.stack, c.service) for c in host.containers)
         if there != wanted:
             violate(f"{host.name}: healed, and there are {there}")
@@ -632,13 +643,13 @@ def one_processor() -> Iterator[None]:
 
 
 @functools.cache
-def _seasoned(hosts: int, before: int) -> tuple[SimHost, ...]:
+def _seasoned(hosts: int, before: int, *, jobs: bool) -> tuple[SimHost, ...]:
     """Return hosts that have seen `before` undisturbed deploys."""
-    boxes = [SimHost(str(HOSTS[n])) for n in range(hosts)]
+    boxes = [SimHost(str(host), runs=host.runs) for host in hosts_of(hosts, jobs=jobs)]
     everyone = tuple(range(hosts))
     for number in range(before):
         boxes = [box.twin() for box in boxes]
-        history = History(Scenario(number, hosts, 0, (), ()), boxes, day=number - 9)
+        history = History(Scenario(number, hosts, 0, (), (), jobs), boxes, day=number - 9)
         History.now = history
         sim_baton.begin(history.clock)
         history._perform((Act("deploy", everyone, same=number == before - 1),))
@@ -650,7 +661,7 @@ def _seasoned(hosts: int, before: int) -> tuple[SimHost, ...]:
 
 def play(scenario: Scenario) -> History:
     """Play one scenario; `story` and `error` of what comes back tell what happened."""
-    history = History(scenario, [box.twin() for box in _seasoned(scenario.hosts, scenario.before)])
+    history = History(scenario, [box.twin() for box in _seasoned(scenario.hosts, scenario.before, jobs=scenario.jobs)])
     try:
         history.play()
     except (Violation, Impossible) as error:

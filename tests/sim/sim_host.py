@@ -107,10 +107,13 @@ class SimHost(Box):
             was_served=self.was_served,
             last=self.last,
             had=self.last,
+            runs=self.runs,
         )
 
     def live(self) -> str:
-        """Return the image that users are sent to, '' if none."""
+        """Return the image that users are sent to, or that workers run on a host for them alone; '' if none."""
+        if self.runs:
+            return next((c.image for c in self.of("app-setting-prod", "celery")), "")
         return next((c.image for c in self.containers if c.stack == f"app-{self.switch}"), "")
 
     def serves(self, now: float) -> bool:
@@ -555,7 +558,7 @@ class SimWords(_Words):
         if host.of(stack, service):
             return
         if stack == self.settings or self.image() in host.images:
-            self._add(stack, service, healthy=service != "web" or self.image() not in host.sick)
+            self._add(stack, service, healthy=not (service == "web" or host.runs) or self.image() not in host.sick)
 
     def _add(self, stack: str, service: str, *, healthy: bool = True) -> None:
         runs_app = stack != self.settings or service.startswith("celery")
@@ -565,7 +568,7 @@ class SimWords(_Words):
         born = SimContainer(self.sim.ident(), stack, service, image, definition, healthy, ready_at=ready)
         self.host.containers.append(born)
         self.host.dirty = True
-        if service == "web" and image in self.host.dies_in_settle:
+        if (service == "web" or self.host.runs) and image in self.host.dies_in_settle:
             self.clock.at(ready - self.clock.now + self.clock.rng.random() * 6, lambda: self.sim.crash(self.host, born))
 
     def sim_settings_up(self, *services: str) -> Doing:
@@ -592,6 +595,25 @@ class SimWords(_Words):
                 yield 1
                 if self.clock.now > until:
                     return 1
+        return int(any(not c.healthy for service in services for c in self.host.of(self.settings, service)))
+
+    def sim_settings_back(self, release: str, *services: str) -> Doing:
+        self.v["RELEASE"] = release
+        for service in services:
+            if [c.image for c in self.host.of(self.settings, service)] != [self.image()]:
+                status = yield from self.sim_settings_up(service)
+                if status:
+                    return status
+        return 0
+
+    def sim_watch_services(self, seconds: str, *services: str) -> Doing:
+        until = self.clock.now + float(seconds)
+        while self.clock.now < until:
+            there = [c for service in services for c in self.host.of(self.settings, service)]
+            if len(there) < len(services) or any(not c.healthy or c.restarts for c in there):  # type: ignore[attr-defined]
+                return 1
+            self.proc.emit(Alive())
+            yield 1
         return 0
 
     # --- nginx -------------------------------------------------------------------------------------------------
@@ -793,7 +815,8 @@ class SimWorld(World):
                 self.violate(f"{host.name}: users had {host.at_hold[1]}, and are sent to nobody")
             host.was_served = False
         elif any(c.image == image for c in host.of(f"app-{colour}")):
-            waited_for = [name for name in self.hosts_of_run[proc.run, host.name] if (proc.run, name) not in self.gates]
+            others = {each.name for each in self.all if not each.runs} & {*self.hosts_of_run[proc.run, host.name]}
+            waited_for = sorted(name for name in others if (proc.run, name) not in self.gates)
             if waited_for:
                 self.violate(f"{host.name}: it flips to {image}, and {', '.join(waited_for)} never passed the gate")
         if any(c.restarts for c in host.of(f"app-{colour}")):  # type: ignore[attr-defined]
@@ -816,6 +839,8 @@ class SimWorld(World):
         self.outcomes[proc.run, host.name] = outcome
         if outcome == "done" and host.live() != f"app:{line['release']}":
             self.violate(f"{host.name}: history says {line['release']} is live, and {host.live() or 'nobody'} is")
+        if outcome == "done" and host.runs and host.live() in host.sick:
+            self.violate(f"{host.name}: history says {line['release']} is live, and its workers do not work")
         if outcome != "done" and (proc.run, host.switch, host.live()) != host.at_hold:
             self.violate(f"{host.name}: history says undone; users had {host.at_hold}, now {host.live()}")
 
@@ -899,6 +924,8 @@ class SimWorld(World):
         names = [(c.stack, c.service) for c in host.containers]
         if len(names) != len(set(names)):
             self.violate(f"{host.name}: a service is doubled: {names}")
+        if host.runs and not {service for _, service in names} <= set(host.runs):
+            self.violate(f"{host.name}: it is for {host.runs}, and has {names}")
         if host.serves(self.clock.now):
             host.was_served, host.excused = True, False
         elif host.was_served and not host.excused:

@@ -33,6 +33,8 @@ PLANTS: dict[str, Plant] = {}
 FAULTS = {
     "undo leaves the switch where it is": ("dies",),
     "the lock is let go before the undo": ("sick", "dies"),
+    "workers of a host of their own are not handed back": ("dies",),
+    "workers of a host of their own pass no gate": ("sick",),
     "a release goes while docker keeps its image": ("lies",),
     "a release that came twice is in its own way": ("cut",),
     "a host that is left out leads": ("closed",),
@@ -236,6 +238,23 @@ def an_idle_colour_that_a_dead_run_left_is_not_cleared(patch: pytest.MonkeyPatch
 @plant
 def workers_keep_the_old_release(patch: pytest.MonkeyPatch) -> None:
     _replan(patch, lambda made: {Phase.FINISH: _without("settings_up", made.of(Phase.FINISH))})
+
+
+@plant
+def workers_of_a_host_of_their_own_are_not_handed_back(patch: pytest.MonkeyPatch) -> None:
+    _replan(patch, lambda made: {Phase.UNDO: _without("settings_back", made.of(Phase.UNDO))})
+
+
+@plant
+def workers_of_a_host_of_their_own_pass_no_gate(patch: pytest.MonkeyPatch) -> None:
+    """Neither when the others flip nor while the others are watched."""
+    _replan(
+        patch,
+        lambda made: {
+            Phase.FLIP: _without("settings_ready", made.of(Phase.FLIP)),
+            Phase.SETTLE: _without("watch_services", made.of(Phase.SETTLE)),
+        },
+    )
 
 
 @plant

@@ -39,7 +39,7 @@ def test_the_sample_holds_every_key_with_its_default(folder: Path) -> None:
     sample = yaml.safe_load((ROOT / "invoke.yaml").read_text())["deploy"]
     setup = config.load(sample, folder, "prod")
     assert setup.app.health.path == "/healthz"
-    shown = set(sample) | {"settings", "hosts", "dotenv", "stack", "registry"}
+    shown = set(sample) | {"settings", "hosts", "runs", "values", "dotenv", "stack", "registry"}
     assert shown == set(keys.TopKeys.__struct_fields__)
     assert sample["ssh"] == msgspec.to_builtins(keys.Ssh())
     assert set(sample["health"]) == set(keys.HealthKeys.__struct_fields__)

@@ -10,10 +10,11 @@ import pytest
 import yaml
 
 from deploy.recipe import files
-from deploy.recipe.model import Facts, Release
+from deploy.recipe.model import Facts, Host, Release
 from deploy.recipe.steps import Parcel
 
 RELEASE = Release("r1", "finger", "c1", who="ann")
+WEB1 = Host("web1")
 
 
 # --- digests ---------------------------------------------------------------------------------------------------
@@ -84,23 +85,23 @@ def test_a_bare_host_lacks_everything() -> None:
 
 
 def test_stale_files_go_before_new_ones_come() -> None:
-    remove, receive = files.send(RELEASE, STAMPS, HOST)
+    remove, receive = files.send(RELEASE, STAMPS, WEB1, HOST)
     assert remove.command.words == ("remove_stale", "gone", "old")
     assert receive.command.words == ("receive",)
-    assert receive.parcel == Parcel("r1", frozenset({"changed", "new", "bit"}))
+    assert receive.parcel == Parcel("r1", frozenset({"changed", "new", "bit"}), host=WEB1)
     assert receive.because == "3 of 4 source files differ"
 
 
 @pytest.mark.parametrize(("conf", "sent"), [("c1", False), ("c0", True), ("", True)])
 def test_a_conf_in_use_is_not_sent_over_itself(conf: str, sent: bool) -> None:
-    (receive,) = files.send(RELEASE, {}, Facts(source_same=True, conf=conf))
+    (receive,) = files.send(RELEASE, {}, WEB1, Facts(source_same=True, conf=conf))
     assert isinstance(receive.parcel, Parcel)
     assert receive.parcel.conf is sent
 
 
 def test_the_release_s_own_files_go_even_when_no_source_file_does() -> None:
-    (receive,) = files.send(RELEASE, STAMPS, Facts(source_same=True))
-    assert receive.parcel == Parcel("r1", frozenset())
+    (receive,) = files.send(RELEASE, STAMPS, WEB1, Facts(source_same=True))
+    assert receive.parcel == Parcel("r1", frozenset(), host=WEB1)
     assert receive.because == "the sources are there; only the release's own files go"
 
 

@@ -26,7 +26,7 @@ FLOORS = [
     {"machine.ssh_config"},
     {"machine.link", "machine.known_hosts", "machine.wire"},
     {"config", "flags"},
-    {"registry"},
+    {"registry", "roles"},
     {"envfile", "keys"},
     {"apply"},
     {
