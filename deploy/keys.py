@@ -77,6 +77,7 @@ class EnvKeys(msgspec.Struct, forbid_unknown_fields=True):
     settle: int = 30
     drain: int = 30
     keep: int = 5
+    standby: bool = False
     build: Literal["once", "each"] = "once"
     build_timeout: int = 1800
     migrate_timeout: int = 600

@@ -80,6 +80,7 @@ class App:
     build_timeout: int = 1800
     migrate_timeout: int = 600
     keep: int = 5
+    standby: bool = False
     build: str = "once"
     kept: tuple[tuple[str, str], ...] = ()
     images: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
@@ -152,6 +153,25 @@ class Container:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """A colour that was left running for a time when it is idle: these containers of it, and no others.
+
+    `kind` is STAGED (a release that nobody has seen yet) or STANDBY (the one that users had before); `at` is since when
+    (epoch seconds).
+    """
+
+    kind: str
+    colour: Colour
+    containers: frozenset[str]
+    who: str = ""
+    at: int = 0
+
+
+STAGED = "staged"
+STANDBY = "standby"
+
+
+@dataclass(frozen=True)
 class StoredRelease:
     """A release that lies on a host. `served` is when it last went live there (epoch seconds), 0 if never."""
 
@@ -166,6 +186,7 @@ class Facts:
     """One host, right now, as it answered. Nothing in here is remembered from an earlier run.
 
     `orphans` are releases of which only the image is there: docker did late what a dead run had asked for.
+    `waiting` is what was said to wait in a colour, whatever has become of that since.
     Of the volumes that the app keeps: those that are there, who else has them (volume, container, compose project or
     '') and, for those that are not there, what other projects call by the same key (key, volume).
     """
@@ -188,6 +209,7 @@ class Facts:
     trouble: str = ""
     locked: str = ""
     maintenance: str = ""
+    waiting: Waiting | None = None
     colour_health: tuple[tuple[Colour, str], ...] = ()
     volumes: frozenset[str] = frozenset()
     volume_users: tuple[tuple[str, str, str], ...] = ()

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deploy.recipe import data, docker, files, hooks, image, nginx
+from deploy.recipe import data, docker, files, hooks, image, nginx, waiting
 from deploy.recipe.facts import variables
-from deploy.recipe.model import Colour
+from deploy.recipe.model import STANDBY, Colour
 from deploy.recipe.steps import Phase, Plan
 
 if TYPE_CHECKING:
@@ -43,43 +43,26 @@ def plan_deploy(
     The `leader` migrates, for all. `builders` say which host builds for which; one that is not named builds for itself.
     `verb` is what the history will call it.
     """
-    idle = idle_colour(facts)
     missing, changed = infrastructure(app, host, facts, release)
-    left, misplaced = strays(app, host, facts, release)
+    _, misplaced = strays(app, host, facts, release)
     return Plan(
         note="; ".join([describe(app, facts), *data.goes_on(app, facts)]),
         live=live_release(app, facts),
-        steps=_with_hooks(
+        steps=with_hooks(
             app,
             host,
             facts,
             release,
             verb,
             {
-                Phase.PREPARE: (
-                    *files.send(release, stamps, facts),
-                    *_clear(app, facts, idle),
-                    docker.ensure_network(app),
-                    docker.ensure_volumes(app),
-                    docker.validate(app, idle),
-                    *image.prepare(app, idle, host, builders),
-                    *docker.build_others(app, idle),
-                    *_configure(facts, release),
-                    *_ensure_settings(missing, changed),
-                ),
-                Phase.SHIP: image.ship(app, host, builders, release),
-                Phase.MIGRATE: (docker.migrate(app, idle),) if host == leader and app.migrate else (),
+                **bring(app, host, facts, release, stamps, leader, builders, ensure_settings(missing, changed)),
                 Phase.UNDO: (
-                    *_undo(app, facts, release),
+                    *undo(app, facts, release),
                     files.forget([release.id], "it never stayed live"),
                 ),
             },
         ),
-        asks=(
-            *(f"{name} of {app.settings_stack} will be recreated: its definition changed" for name in changed),
-            *(f"{name} of {app.settings_stack} will be removed: {app.settings_file} has it no more" for name in left),
-            *data.asks(app, facts),
-        ),
+        asks=(*settings_asks(app, host, facts, release), *data.asks(app, facts)),
         refusals=(*fitness(app, facts), *taken(facts, release), *misplaced, *data.refusals(facts)),
         variables=variables(app, release_id=release.id, compose=facts.compose),
     )
@@ -89,19 +72,19 @@ def plan_rollback(app: App, host: Host, facts: Facts, release: Release) -> Plan:
     """Decide how a host goes back to a release that lies there: a deploy without send, build and migration."""
     idle = idle_colour(facts)
     missing, _ = infrastructure(app, host, facts, release)
+    ready = (*configure(facts, release), *ensure_settings(missing, ()))
     return Plan(
         note=describe(app, facts),
         live=live_release(app, facts),
-        steps=_with_hooks(
+        steps=with_hooks(
             app,
             host,
             facts,
             release,
             "rollback",
-            {
-                Phase.PREPARE: (*_clear(app, facts, idle), *_configure(facts, release), *_ensure_settings(missing, ())),
-                Phase.UNDO: _undo(app, facts, release),
-            },
+            {Phase.PREPARE: ready, Phase.START: (waiting.revive(app, idle),), Phase.UNDO: undo(app, facts, release)}
+            if waiting.waits_there(app, facts, STANDBY) == release.id
+            else {Phase.PREPARE: (*_clear(app, facts, idle), *ready), Phase.UNDO: undo(app, facts, release)},
         ),
         refusals=fitness(app, facts),
         variables=variables(app, release_id=release.id, compose=facts.compose),
@@ -123,7 +106,46 @@ def plan_unlock(app: App, who: str, reason: str) -> Plan:
     )
 
 
-def _with_hooks(app: App, host: Host, facts: Facts, release: Release, verb: str, own: hooks.Steps) -> hooks.Steps:
+def bring(
+    app: App,
+    host: Host,
+    facts: Facts,
+    release: Release,
+    stamps: Mapping[str, str],
+    leader: Host,
+    builders: Mapping[Host, Host],
+    settings: tuple[Step, ...],
+) -> dict[Phase, tuple[Step, ...]]:
+    """All that a new release takes before it can be started; `settings` are the steps for the stack beside it."""
+    idle = idle_colour(facts)
+    return {
+        Phase.PREPARE: (
+            *files.send(release, stamps, facts),
+            *_clear(app, facts, idle),
+            docker.ensure_network(app),
+            docker.ensure_volumes(app),
+            docker.validate(app, idle),
+            *image.prepare(app, idle, host, builders),
+            *docker.build_others(app, idle),
+            *configure(facts, release),
+            *settings,
+        ),
+        Phase.SHIP: image.ship(app, host, builders, release),
+        Phase.MIGRATE: (docker.migrate(app, idle),) if host == leader and app.migrate else (),
+    }
+
+
+def settings_asks(app: App, host: Host, facts: Facts, release: Release) -> tuple[str, ...]:
+    """Return what becomes of the settings stack that nobody should be surprised by."""
+    _, changed = infrastructure(app, host, facts, release)
+    left, _ = strays(app, host, facts, release)
+    return (
+        *(f"{name} of {app.settings_stack} will be recreated: its definition changed" for name in changed),
+        *(f"{name} of {app.settings_stack} will be removed: {app.settings_file} has it no more" for name in left),
+    )
+
+
+def with_hooks(app: App, host: Host, facts: Facts, release: Release, verb: str, own: hooks.Steps) -> hooks.Steps:
     """Put together what a deploy and a rollback share and what is a verb's own; the host's hooks stand around it."""
     return hooks.around(app, host, facts, release, verb, _flow_of_colours(app, host, facts, release, verb) | own)
 
@@ -150,7 +172,7 @@ def _flow_of_colours(app: App, host: Host, facts: Facts, release: Release, verb:
         Phase.FINISH: (
             *((docker.refresh(workers),) if workers else ()),
             *((docker.settings_down(left),) if left else ()),
-            *((nginx.drain(app, live), docker.stop(live, "nobody is sent to it any more")) if live else ()),
+            *_bow_out(app, facts, live, release.who),
             files.record(verb, release, live_release(app, facts), "done"),
             *((docker.forget_others(old_releases),) if old_releases and any(app.images) else ()),
             *((files.forget(old_releases, f"the last {app.keep} are kept"),) if old_releases else ()),
@@ -160,13 +182,26 @@ def _flow_of_colours(app: App, host: Host, facts: Facts, release: Release, verb:
 
 
 def _clear(app: App, facts: Facts, idle: Colour) -> tuple[Step, ...]:
-    """An idle colour that still has containers was left by a run that died; a user may still be connected to it."""
+    """An idle colour that still has containers waits, or was left by a run that died; a user may be connected to it."""
     if not facts.of(app.stack(idle)):
         return ()
-    return (nginx.drain(app, idle), docker.stop(idle, "an earlier run left it behind"))
+    because = waiting.describe(app, facts) or "an earlier run left it behind"
+    return (nginx.drain(app, idle), docker.stop(idle, because))
 
 
-def _configure(facts: Facts, release: Release) -> tuple[Step, ...]:
+def _bow_out(app: App, facts: Facts, live: Colour | None, who: str) -> tuple[Step, ...]:
+    """What becomes of the colour that users had: it goes, or is kept for a way back that has nothing to start.
+
+    One that is kept is not drained: whatever is connected to it may stay so until it goes.
+    """
+    if live is None:
+        return ()
+    if app.standby and live_release(app, facts):
+        return (waiting.keep(live, STANDBY, who, "the way back has nothing to start (deploy.standby)"),)
+    return (nginx.drain(app, live), docker.stop(live, "nobody is sent to it any more"))
+
+
+def configure(facts: Facts, release: Release) -> tuple[Step, ...]:
     """A running nginx gets its new configuration with the flip; one that does not run has nobody to disturb."""
     if facts.conf == release.conf and facts.proxy_runs:
         return ()
@@ -174,7 +209,7 @@ def _configure(facts: Facts, release: Release) -> tuple[Step, ...]:
     return test if facts.proxy_runs else (*test, nginx.use_conf(release.conf, "nginx does not run yet"))
 
 
-def _ensure_settings(missing: Iterable[str], changed: Iterable[str]) -> tuple[Step, ...]:
+def ensure_settings(missing: Iterable[str], changed: Iterable[str]) -> tuple[Step, ...]:
     missing, changed = tuple(missing), tuple(changed)
     if not missing and not changed:
         return ()
@@ -187,17 +222,19 @@ def _ensure_settings(missing: Iterable[str], changed: Iterable[str]) -> tuple[St
     return (docker.settings_up(services, because), docker.settings_ready(services))
 
 
-def _undo(app: App, facts: Facts, release: Release) -> tuple[Step, ...]:
+def undo(app: App, facts: Facts, release: Release) -> tuple[Step, ...]:
     """Back to what users had; the destructive step last. Where we stopped does not matter."""
     live, idle = facts.switch, idle_colour(facts)
     stored = facts.stored(release.id)
+    away: tuple[Step, ...] = (nginx.drain(app, idle), docker.stop(idle, "it is not wanted any more"))
+    if waiting.waiting(app, facts):
+        away = (waiting.withdraw(app, idle),)
     return (
         nginx.switch(live, "users go back to what they had"),
         docker.await_engine(),
         *((nginx.use_conf(facts.conf, "it was in use before"),) if facts.conf and facts.conf != release.conf else ()),
         *(() if stored and stored.served else (files.unmark_served(),)),
-        nginx.drain(app, idle),
-        docker.stop(idle, "it is not wanted any more"),
+        *away,
     )
 
 
@@ -252,10 +289,7 @@ def strays(app: App, host: Host, facts: Facts, release: Release) -> tuple[tuple[
 
 def live_release(app: App, facts: Facts) -> str:
     """Return the id of the release that the live colour runs, by its image's tag; '' when nobody is live."""
-    if facts.switch is None:
-        return ""
-    tags = {c.image.rpartition(":")[2] for c in facts.of(app.stack(facts.switch), app.service) if c.runs}
-    return max(tags, default="")
+    return waiting.release_of(app, facts, facts.switch) if facts.switch else ""
 
 
 def is_unchanged(app: App, host: Host, facts: Facts, release: Release) -> bool:
@@ -265,6 +299,8 @@ def is_unchanged(app: App, host: Host, facts: Facts, release: Release) -> bool:
         return False
     missing, changed = infrastructure(app, host, facts, release)
     leftovers = facts.of(app.stack(idle_colour(facts)))
+    if app.standby and waiting.waits_there(app, facts, STANDBY):
+        leftovers = ()
     workers = workers_of(app, host, release)
     stray_workers = [
         name

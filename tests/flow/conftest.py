@@ -12,12 +12,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from world import World
+from world import OTHER, World
 
-from deploy import check, clock, config, fleet, flow, run
+from deploy import check, clock, config, fleet, flow, run, staging
 from deploy.console import Console
 from deploy.console.redact import redactor
-from deploy.recipe import plan
+from deploy.recipe import plan, waiting
 
 
 class Operator:
@@ -74,6 +74,15 @@ class Operator:
     def rollback(self, to: str = "", **options: Any) -> None:
         flow.rollback(self.setup(), self._connect, self._console(), to, flow.Options(**options))
 
+    def stage(self, *, hosts: str = "", **options: Any) -> None:
+        staging.stage(self.setup(hosts), lambda: self._connect(hosts), self._console(), flow.Options(**options))
+
+    def promote(self, *, hosts: str = "", **options: Any) -> None:
+        staging.promote(self.setup(hosts), lambda: self._connect(hosts), self._console(), flow.Options(**options))
+
+    def unstage(self) -> None:
+        staging.unstage(self.setup(), self._connect, self._console())
+
     def plan(self) -> None:
         flow.plan(self.setup(), self._connect, self._console(), flow.Options())
 
@@ -101,8 +110,16 @@ class Operator:
         facts = run.observe(self.setup().app, self._connect(), "")
         return [plan.live_release(self.setup().app, each) for each in facts.values()]
 
-    def assert_whole(self) -> None:
-        """Every host serves the same release, from one colour, with its workers, and nothing is left over."""
+    def waits(self) -> list[str]:
+        """Say what waits in the idle colour of each host."""
+        app = self.setup().app
+        return [waiting.describe(app, each) for each in run.observe(app, self._connect(), "").values()]
+
+    def assert_whole(self, *, waits: bool = False) -> None:
+        """Every host serves the same release, from one colour, with its workers, and nothing is left over.
+
+        But for one container of the idle colour, where that `waits`.
+        """
         (release,) = set(self.live())
         for number, box in enumerate(self.world.boxes.values()):
             stacks = sorted((c.stack, c.service) for c in box.containers)
@@ -110,6 +127,8 @@ class Operator:
             expected = [("app-setting-prod", "celery"), ("app-setting-prod", "nginx"), ("app-setting-prod", "redis")]
             if number == 0:
                 expected += [("app-setting-prod", "celery-beat"), ("app-setting-prod", "postgres")]
+            if waits:
+                expected.append((f"app-{OTHER[box.switch]}", "web"))
             assert stacks == sorted([(f"app-{box.switch}", "web"), *expected]), box.name
             assert set(workers) == {f"app:{release}"}, box.name
             assert box.images == {f"app:{ident}" for ident in box.releases}, box.name
