@@ -138,11 +138,12 @@ def unstage(setup: Setup, connect: Connect, console: Console) -> None:
 
 
 def preview(setup: Setup, connect: Connect, console: Console, port: int) -> None:
-    """Show the idle colour of one host at a port of this machine, until Ctrl-C.
+    """Show the idle colour of a host at a port of this machine, until Ctrl-C.
 
     Raises:
-        Refused: there is more than one host to choose from, or nothing runs in its idle colour.
-        Unfit: nginx does not run there, or its sshd forwards nothing.
+        Refused: nothing runs in its idle colour, or the port is taken here.
+        StepFailed: nginx does not run there, or its sshd forwards nothing.
+        LinkLost: the link went away.
 
     """
     app = setup.app
