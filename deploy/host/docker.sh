@@ -227,15 +227,15 @@ what_runs() {
 }
 
 waits_no_more() {
-    read -r waiting 2>/dev/null <waiting || return 0
-    case $waiting in "$1 "*) rm -f waiting ;; esac
+    read -r said 2>/dev/null <waiting || return 0
+    case $said in "$1 "*) rm -f waiting ;; esac
 }
 
 # withdraw COLOUR SECONDS: drain it and stop it. But where all that was left to wait is there, and nothing else, it waits on.
 withdraw() {
     runs=$(what_runs "$1") || return
-    read -r waiting 2>/dev/null <waiting || waiting=
-    [ "$waiting" = "$runs" ] || { drain "$1" "$2" && stop "$1"; }
+    read -r said 2>/dev/null <waiting || said=
+    [ "$said" = "$runs" ] || { drain "$1" "$2" && stop "$1"; }
 }
 
 # revive COLOUR FILE SECONDS: what waits there is fit at the first look, or is started anew.

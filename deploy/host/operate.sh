@@ -132,9 +132,9 @@ hang_up() {
 
 # find_door COLOUR: where this host itself reaches the door of a colour: at nginx's own address, published or not.
 find_door() {
-    proxy=$(nginx_id)
-    [ -n "$proxy" ] || { complain "$PROXY does not run here; start it: inv settings.up" && return 1; }
-    found=$(docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' "$proxy") || return
+    id=$(nginx_id)
+    [ -n "$id" ] || { complain "$PROXY does not run here; start it: inv settings.up" && return 1; }
+    found=$(docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' "$id") || return
     # shellcheck disable=SC2086  # addresses, between blanks
     set -- "$1" $found
     answer door "$2" "$(door "$1")"
