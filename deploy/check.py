@@ -11,7 +11,7 @@ from deploy.apply import ask
 from deploy.console.events import Event
 from deploy.errors import ConfigError, Refused, SourceError, Unfit, Unsafe
 from deploy.recipe import facts as questions
-from deploy.recipe import hosts, nginx, preflight
+from deploy.recipe import hosts, nginx, preflight, waiting
 from deploy.recipe import plan as plans
 from deploy.recipe.preflight import Finding, Weight
 from deploy.run import means_of, observe
@@ -106,7 +106,7 @@ def _described(app: App, facts: Facts, answers: Iterable[Answer]) -> str:
     return (
         f"docker {facts.docker}, {facts.compose} {told.get('compose_version', '?')}, "
         f"nginx {told.get('nginx_version', 'not running')}, {facts.disk_free >> 30} GiB free, "
-        f"{plans.describe(app, facts)}"
+        f"{'; '.join(filter(None, (plans.describe(app, facts), waiting.describe(app, facts))))}"
     )
 
 

@@ -212,6 +212,7 @@ def _app(top: TopKeys, keys: EnvKeys, name: str, every: tuple[Host, ...], direct
         build_timeout=keys.build_timeout,
         migrate_timeout=keys.migrate_timeout,
         keep=keys.keep,
+        standby=keys.standby,
         build=keys.build,
         registry=keys.registry.image if keys.registry else "",
         hooks=(

@@ -11,7 +11,7 @@ from deploy.apply import ask
 from deploy.console.events import Event
 from deploy.errors import ConfigError, Failed, GreenroomError, HostFailures, Interrupted, Refused, Unfit
 from deploy.recipe import facts as questions
-from deploy.recipe import image, preflight
+from deploy.recipe import image, preflight, waiting
 from deploy.recipe import plan as plans
 from deploy.recipe.steps import Phase
 from deploy.run import Batching, Terms, engaged, means_of, no_parcels, observe
@@ -52,7 +52,7 @@ EVERYWHERE = Options()
 
 def deploy(setup: Setup, connect: Connect, console: Console, options: Options) -> None:
     """Bring every host to the release that the source makes, or leave every host where it is."""
-    tree, made = _release(setup, console, options)
+    tree, made = read_release(setup, console, options)
     means = means_of(setup)
     fleet = connect()
     with engaged(setup.app, fleet, console, f"deploy {made.release.id}", Terms(options.wait), means) as run:
@@ -66,6 +66,7 @@ def deploy(setup: Setup, connect: Connect, console: Console, options: Options) -
                 Event("ended", text=f"nothing to do: {_standing(setup.app, seen)} (--force deploys all the same)")
             )
             return
+        tell_of_waiting(setup.app, console, seen)
         builders = image.builders(setup.app, seen)
         planned = {
             host: plans.plan_deploy(setup.app, host, facts, made.of(host).release, tree.stamps, fleet.leader, builders)
@@ -93,6 +94,7 @@ def rollback(setup: Setup, connect: Connect, console: Console, to: str = "", opt
         if all(plans.live_release(setup.app, facts) == target for facts in seen.values()):
             console.emit(Event("ended", text=f"nothing to do: {_standing(setup.app, seen)}"))
             return
+        tell_of_waiting(setup.app, console, seen, but=target)
         planned = {host: plans.plan_rollback(setup.app, host, facts, wanted[host]) for host, facts in seen.items()}
         run.carry_out("rollback", planned, next(iter(wanted.values())), no_parcels, options.batching)
         console.emit(Event("ended", text=f"{target} is live again on {_purposes(seen)}"))
@@ -100,7 +102,7 @@ def rollback(setup: Setup, connect: Connect, console: Console, to: str = "", opt
 
 def plan(setup: Setup, connect: Connect, console: Console, options: Options) -> None:
     """Print what deploy would do on each host, and why. Nothing is written, nothing is locked."""
-    tree, made = _release(setup, console, options)
+    tree, made = read_release(setup, console, options)
     if setup.adopted:
         _show(setup, made, console)
         for note in made.notes:
@@ -205,7 +207,7 @@ def _reached(setup: Setup, fleet: Fleet) -> str:
 # --- their parts -----------------------------------------------------------------------------------------------
 
 
-def _release(setup: Setup, console: Console, options: Options) -> tuple[source.Tree, release.Made]:
+def read_release(setup: Setup, console: Console, options: Options) -> tuple[source.Tree, release.Made]:
     templates = Templates(setup.templates)
     tree = release.read(setup, templates, options.ref, dirty=options.dirty)
     made = release.make(setup, tree, templates)
@@ -259,6 +261,15 @@ def tell_of_maintenance(console: Console, seen: Mapping[Host, Facts]) -> None:
         console.emit(Event("note", text=text))
 
 
+def tell_of_waiting(app: App, console: Console, seen: Mapping[Host, Facts], but: str = "") -> None:
+    """Name what waits in the idle colours, where the run needs the place; not the release `but`, which it goes to."""
+    for host, facts in seen.items():
+        what = waiting.waiting(app, facts)
+        if what and waiting.release_of(app, facts, what.colour) != but:
+            text = f"{waiting.describe(app, facts)}, {clock.ago(what.at)} ago; this run takes its place"
+            console.emit(Event("note", host=str(host), text=text))
+
+
 def _stored(app: App, facts: Facts, host: Host, target: str) -> Release:
     stored = facts.stored(target)
     if stored and stored.record and plans.can_start(facts, target):
@@ -296,7 +307,6 @@ def _status_row(app: App, host: Host, facts: Facts) -> tuple[str, ...]:
     stored = facts.stored(live)
     settings = facts.of(app.settings_stack)
     running = sorted(c.service for c in settings if c.runs)
-    idle = facts.of(app.stack(plans.idle_colour(facts)))
     return (
         str(host),
         str(facts.switch or "nobody") if facts.serves(app) else "-",
@@ -305,8 +315,15 @@ def _status_row(app: App, host: Host, facts: Facts) -> tuple[str, ...]:
         dict(facts.colour_health).get(facts.switch, "-") if facts.switch else "-",
         str(len(facts.of(app.stack(facts.switch)))) if facts.switch else "0",
         f"{len(running)} of {len(settings)} run" if settings else "not there",
-        f"{len(idle)} containers left" if idle else "-",
+        _idle(app, facts),
     )
+
+
+def _idle(app: App, facts: Facts) -> str:
+    if what := waiting.waiting(app, facts):
+        return f"{waiting.describe(app, facts)}, {clock.ago(what.at)} ago"
+    left = facts.of(app.stack(plans.idle_colour(facts)))
+    return f"{len(left)} containers left" if left else "-"
 
 
 def _history_row(line: str, host: str) -> tuple[str, ...]:

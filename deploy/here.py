@@ -29,7 +29,7 @@ from deploy.recipe import image, plan, shell
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from deploy.apply import Hold, Machine, Terminal
+    from deploy.apply import Channel, Hold, Machine, Terminal
     from deploy.recipe.model import App, Facts, Host, Release
     from deploy.recipe.shell import Command, Script, Signal
     from deploy.recipe.steps import Plan
@@ -152,6 +152,9 @@ class Here:
 
     def hold(self, script: Script) -> Hold:
         _never(script)
+
+    def reach(self, address: tuple[str, int]) -> Channel:
+        _never(address)
 
     def interact(self, line: Command, kind: str, size: tuple[int, int]) -> Terminal:
         _never(line, kind, size)

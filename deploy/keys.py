@@ -88,6 +88,7 @@ class EnvKeys(msgspec.Struct, forbid_unknown_fields=True):
     settle: int = 30
     drain: int = 30
     keep: int = 5
+    standby: bool = False
     build: Literal["once", "each", "local"] = "once"
     registry: RegistryKeys | None = None
     build_timeout: int = 1800

@@ -9,12 +9,12 @@ from deploy import envfile, lock, release, source
 from deploy.apply import ask, listen
 from deploy.console.events import Event
 from deploy.errors import Failed, GreenroomError, HostFailures, Interrupted, NeedsHuman, Refused, Unfit
-from deploy.flow import consent, fit, tell_of_maintenance, with_purpose
+from deploy.flow import consent, fit, tell_of_maintenance, tell_of_waiting, with_purpose
 from deploy.lock import LEASE
 from deploy.recipe import facts as questions
 from deploy.recipe import logs as log_words
 from deploy.recipe import plan as plans
-from deploy.recipe import shell, upkeep
+from deploy.recipe import shell, upkeep, waiting
 from deploy.recipe.logs import LogLine, Wanted
 from deploy.recipe.shell import Script
 from deploy.recipe.steps import Phase
@@ -57,7 +57,9 @@ def ps(setup: Setup, connect: Connect, console: Console) -> None:
 
 def _containers(app: App, host: Host, facts: Facts) -> list[tuple[str, ...]]:
     live = app.stack(facts.switch) if facts.switch else ""
-    stacks = {app.stack(plans.idle_colour(facts)): "idle", app.settings_stack: "", live: "live"}
+    what = waiting.waiting(app, facts)
+    idle = what.kind if what else "idle"
+    stacks = {app.stack(plans.idle_colour(facts)): idle, app.settings_stack: "", live: "live"}
     return [
         (
             str(host),
@@ -90,6 +92,9 @@ def _use(app: App, facts: Facts, release_id: str) -> str:
     stored = facts.stored(release_id)
     if release_id == plans.live_release(app, facts):
         return "live"
+    what = waiting.waiting(app, facts)
+    if what and release_id == waiting.release_of(app, facts, what.colour):
+        return what.kind
     if not plans.can_start(facts, release_id):
         return "incomplete"
     return "a way back" if stored and stored.served else "never live"
@@ -303,6 +308,7 @@ def push_env(setup: Setup, connect: Connect, console: Console, options: Options)
                 Event("ended", text="nothing to do: the live release has this env (--force pushes all the same)")
             )
             return
+        tell_of_waiting(app, console, seen)
         planned = {
             host: upkeep.plan_push(app, host, facts, made.of(host).release, fleet.leader)
             for host, facts in seen.items()

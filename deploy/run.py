@@ -166,11 +166,12 @@ class Run:
             except (GreenroomError, KeyboardInterrupt) as error:
                 if not done:
                     raise
+                on = "promote" if verb == "promote" else "deploy"
                 rest = [host for host in planned if host not in done and host not in batch]
                 raise NeedsHuman(
                     f"{str(error) or STOPPED}\n{to.id} is live on {_hosts(done)}; "
                     f"{_hosts(batch)} failed{f'; not touched: {_hosts(rest)}' if rest else ''}.",
-                    mend=f"to go on: inv deploy --env={self.app.env}; to go back: inv rollback --env={self.app.env}",
+                    mend=f"to go on: inv {on} --env={self.app.env}; to go back: inv rollback --env={self.app.env}",
                 ) from None
             done += batch
 
@@ -196,19 +197,22 @@ class Run:
             for phase in BEFORE_FINISH:
                 with occasion.around(phase, has_steps=bool(self._with_steps(phase, planned))):
                     self.phase(phase, planned, parcels)
-            occasion.before(Phase.FINISH)
+            finishes = any(each.of(Phase.FINISH) for each in planned.values())
+            if finishes:
+                occasion.before(Phase.FINISH)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # whatever it is, users come first
             self._undo(verb, planned, to, error)
         try:
             self.phase(Phase.FINISH, planned, parcels)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the same
-            again = f"--to={to.id}" if verb == "rollback" else "--force"
+            again = {"rollback": f"rollback --to={to.id}", "promote": "deploy --force"}.get(verb, f"{verb} --force")
             raise NeedsHuman(
                 f"{str(error) or STOPPED}\n"
                 f"{to.id} is live on {_hosts(planned)}; what came before it is not cleared away.",
-                mend=f"to clear it: inv {verb} --env={self.app.env} {again}",
+                mend=f"to clear it: inv {again} --env={self.app.env}",
             ) from None
-        occasion.after(Phase.FINISH)
+        if finishes:
+            occasion.after(Phase.FINISH)
 
     def phase(self, phase: Phase, planned: Plans, parcels: Callable[[Parcel], IO[bytes]]) -> None:
         """Do one phase everywhere; tell of every host that failed.

@@ -15,7 +15,7 @@ from invoke.collection import Collection
 from invoke.program import Program
 from invoke.tasks import task
 
-from deploy import __version__, operating
+from deploy import __version__, halves, operating
 from deploy.front import BATCHES, SKIP, WAIT, Opened, batching, patience, remember, said, told, verb, whole
 
 if TYPE_CHECKING:
@@ -218,7 +218,20 @@ def init(
 
 
 ns = Collection(
-    init, deploy, rollback, plan, config, status, history, report, check, lock, unlock, setup, *operating.TASKS
+    init,
+    deploy,
+    rollback,
+    plan,
+    config,
+    status,
+    history,
+    report,
+    check,
+    lock,
+    unlock,
+    setup,
+    *halves.TASKS,
+    *operating.TASKS,
 )
 
 

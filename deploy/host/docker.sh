@@ -241,6 +241,7 @@ stop() {
     must_be_idle "$1" || return
     ids=$(of_stack "$PROJECT-$1") || return
     [ -n "$ids" ] || return 0
+    waits_no_more "$1"
     # shellcheck disable=SC2086  # the ids are hexadecimal words
     docker stop $ids >/dev/null && docker rm $ids >/dev/null
 }
@@ -249,6 +250,42 @@ stop() {
 clear_colour() {
     must_be_idle "$1" || return
     ids=$(of_stack "$PROJECT-$1") || return
+    waits_no_more "$1"
     # shellcheck disable=SC2086  # the ids are hexadecimal words
     [ -z "$ids" ] || docker rm -f $ids >/dev/null
+}
+
+# let_wait COLOUR JSON: what runs of an idle colour is there on purpose: these very containers, of which JSON tells. What
+# is started there later is not them, and what is stopped there waits no more.
+let_wait() {
+    must_be_idle "$1" || return
+    runs=$(what_runs "$1") || return
+    [ "$runs" != "$1" ] || { complain "nothing of $1 is here that could wait"; return 1; }
+    replace waiting "$runs
+{\"at\": $(now), ${2#\{}"
+}
+
+# what_runs COLOUR: the colour and its containers, in one line.
+what_runs() {
+    ids=$(of_stack "$PROJECT-$1") || return
+    # shellcheck disable=SC2046,SC2086  # the ids are hexadecimal words
+    echo "$1" $(printf '%s\n' $ids | sort)
+}
+
+waits_no_more() {
+    read -r said 2>/dev/null <waiting || return 0
+    case $said in "$1 "*) rm -f waiting ;; esac
+}
+
+# withdraw COLOUR SECONDS: drain it and stop it. But where all that was left to wait is there, and nothing else, it waits on.
+withdraw() {
+    runs=$(what_runs "$1") || return
+    read -r said 2>/dev/null <waiting || said=
+    [ "$said" = "$runs" ] || { drain "$1" "$2" && stop "$1"; }
+}
+
+# revive COLOUR FILE SECONDS: what waits there is fit at the first look, or is started anew.
+revive() {
+    gate_look "$1" 1 && return
+    start "$1" "$2" && gate "$1" "$3"
 }

@@ -22,6 +22,8 @@ observe() {
     answer base "$(pwd -P)"
     [ ! -f locked ] || answer locked "$(cat locked)"
     [ ! -f switch/maintenance ] || answer maintenance "$(cat switch/maintenance)"
+    # shellcheck disable=SC2094  # it is only read
+    [ ! -f waiting ] || { read -r ids && read -r said && answer waiting "$ids" "$said"; } <waiting
     [ ! -L nginx/live ] || answer conf "$(readlink nginx/live)"
     for directory in nginx/*/; do
         [ ! -d "$directory" ] || [ -L "${directory%/}" ] || answer nginx_dir "$(basename "$directory")"

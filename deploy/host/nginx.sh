@@ -49,13 +49,13 @@ gate() {
     return 1
 }
 
-# One docker exec a second, ten looks in it: starting an exec costs as much as ten looks. An answer counts if the door
+# gate_look COLOUR [LOOKS]: one docker exec a second, ten looks in it: starting an exec costs as much as ten looks. An answer counts if the door
 # says that it came from one of the colour's own containers, or does not say (templates/nginx/doors.conf).
 gate_look() {
     own=$(addresses "$PROJECT-$1")
     # shellcheck disable=SC2016  # expanded inside the container
     in_nginx sh -c 'i=0
-        while [ $i -lt 10 ]; do
+        while [ $i -lt "$4" ]; do
             if from=$(curl -sf -o /dev/null -m 5 -w "%header{greenroom-upstream}" -H "Host: $1" "$2"); then
                 from=${from##* }
                 [ -n "$from" ] || exit 0
@@ -64,7 +64,7 @@ gate_look() {
             sleep 0.1
             i=$((i + 1))
         done
-        exit 1' sh "$HEALTH_HOST" "http://127.0.0.1:$(door "$1")$HEALTH_PATH" "$own" && return 0
+        exit 1' sh "$HEALTH_HOST" "http://127.0.0.1:$(door "$1")$HEALTH_PATH" "$own" "${2:-10}" && return 0
     [ -n "$(nginx_id)" ] || sleep 0.5
     stack_broken "$PROJECT-$1" && return 2
     return 1

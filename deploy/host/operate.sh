@@ -129,3 +129,13 @@ hang_up() {
         done' sh "$2" >/dev/null 2>&1
     end_own_group
 }
+
+# find_door COLOUR: where this host itself reaches the door of a colour: at nginx's own address, published or not.
+find_door() {
+    id=$(nginx_id)
+    [ -n "$id" ] || { complain "$PROXY does not run here; start it: inv settings.up" && return 1; }
+    found=$(docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' "$id") || return
+    # shellcheck disable=SC2086  # addresses, between blanks
+    set -- "$1" $found
+    answer door "$2" "$(door "$1")"
+}

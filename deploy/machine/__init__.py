@@ -11,9 +11,10 @@ from __future__ import annotations
 import logging
 
 from deploy.machine.door import Door
+from deploy.machine.forward import Forward
 from deploy.machine.link import SshMachine
 
 # What paramiko logs, its tracebacks too, would go to the terminal: all of it comes as an exception as well.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
-__all__ = ["Door", "SshMachine"]
+__all__ = ["Door", "Forward", "SshMachine"]

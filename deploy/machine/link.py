@@ -130,6 +130,22 @@ class SshMachine:
         said = "; ".join(heard) or "it ended before it answered"
         raise LinkLost(said) if channel.recv_exit_status() == KILLED else StepFailed(said)
 
+    def reach(self, address: tuple[str, int]) -> paramiko.Channel:
+        """Have the host connect to an address, as it sees it, and pass on what comes and goes.
+
+        Raises:
+            StepFailed: it says no: its sshd forwards nothing, or nobody listens there.
+            LinkLost: the link broke.
+
+        """
+        try:
+            return self._transport.open_channel("direct-tcpip", address, ("127.0.0.1", 0), timeout=OPENING)
+        except paramiko.ChannelException as error:
+            reason = "its sshd forwards nothing (AllowTcpForwarding)" if error.code == 1 else error.text.lower()
+            raise StepFailed(f"{address[0]}:{address[1]} cannot be reached from there: {reason}") from None
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise LinkLost(f"the link broke: {error or type(error).__name__}", sent=False) from None
+
     def interact(self, line: shell.Command, kind: str, size: tuple[int, int]) -> Terminal:
         """Start a command that gets a terminal of a kind and a size (columns, rows).
 

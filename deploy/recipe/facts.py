@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from deploy.recipe import shell
-from deploy.recipe.model import Colour, Container, Facts, Release, StoredRelease
+from deploy.recipe.model import Colour, Container, Facts, Release, StoredRelease, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -102,6 +102,7 @@ def read(answers: Iterable[Answer]) -> Facts:
         trouble=one("no_docker"),
         locked=one("locked"),
         maintenance=one("maintenance"),
+        waiting=_waiting(*known["waiting"][0]) if "waiting" in known else None,
         volumes=frozenset(name for (name,) in known.get("volume", ())),
         volume_users=tuple((name, container, project) for name, container, project in known.get("volume_user", ())),
         volume_likes=tuple((key, name) for key, name in known.get("volume_like", ())),
@@ -112,7 +113,7 @@ def read(answers: Iterable[Answer]) -> Facts:
 _KEYS = {
     "base", "docker", "no_docker", "compose", "container", "image", "switch", "proxy_runs", "conf", "nginx_dir",
     "release", "source_same", "file", "disk_free", "lacks", "health", "locked", "maintenance", "architecture",
-    "volume", "volume_user", "volume_like",
+    "volume", "volume_user", "volume_like", "waiting",
 }  # fmt: skip
 
 
@@ -126,6 +127,16 @@ def _tag(image: str) -> str:
 
 def _colour(text: str) -> Colour | None:
     return Colour(text) if text in {"blue", "green"} else None
+
+
+def _waiting(containers: str, text: str) -> Waiting | None:
+    """Read what a host says of a colour that waits; None where a disk ran full while it was written down."""
+    colour, *ids = containers.split(" ")
+    try:
+        said = json.loads(text)
+        return Waiting(said["as"], Colour(colour), frozenset(ids), str(said["who"]), int(said["at"]))
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _container(values: tuple[str, ...]) -> Container | None:

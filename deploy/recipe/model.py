@@ -92,6 +92,7 @@ class App:
     build_timeout: int = 1800
     migrate_timeout: int = 600
     keep: int = 5
+    standby: bool = False
     build: str = "once"
     registry: str = ""
     kept: tuple[tuple[str, str], ...] = ()
@@ -165,6 +166,25 @@ class Container:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """A colour that was left running for a time when it is idle: these containers of it, and no others.
+
+    `kind` is STAGED (a release that nobody has seen yet) or STANDBY (the one that users had before); `at` is since when
+    (epoch seconds).
+    """
+
+    kind: str
+    colour: Colour
+    containers: frozenset[str]
+    who: str = ""
+    at: int = 0
+
+
+STAGED = "staged"
+STANDBY = "standby"
+
+
+@dataclass(frozen=True)
 class StoredRelease:
     """A release that lies on a host. `served` is when it last went live there (epoch seconds), 0 if never."""
 
@@ -180,6 +200,7 @@ class Facts:
 
     `orphans` are releases of which only the image is there: docker did late what a dead run had asked for.
     `runs` is no answer: what the configuration says that the host is for, as in Host.
+    `waiting` is what was said to wait in a colour, whatever has become of that since.
     Of the volumes that the app keeps: those that are there, who else has them (volume, container, compose project or
     '') and, for those that are not there, what other projects call by the same key (key, volume).
     """
@@ -202,6 +223,7 @@ class Facts:
     trouble: str = ""
     locked: str = ""
     maintenance: str = ""
+    waiting: Waiting | None = None
     colour_health: tuple[tuple[Colour, str], ...] = ()
     volumes: frozenset[str] = frozenset()
     volume_users: tuple[tuple[str, str, str], ...] = ()

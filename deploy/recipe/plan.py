@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deploy.recipe import data, docker, files, hooks, image, nginx
+from deploy.recipe import data, docker, files, hooks, image, nginx, waiting
 from deploy.recipe.facts import variables
-from deploy.recipe.model import Colour
+from deploy.recipe.model import STANDBY, Colour
 from deploy.recipe.steps import Phase, Plan
 
 if TYPE_CHECKING:
@@ -44,44 +44,26 @@ def plan_deploy(
     The `leader` migrates, for all. `builders` say which host builds for which; one that is not named builds for itself.
     `verb` is what the history will call it.
     """
-    idle, serves = idle_colour(facts), facts.serves(app)
     missing, changed = infrastructure(app, host, facts, release)
-    left, misplaced = strays(app, host, facts, release)
+    _, misplaced = strays(app, host, facts, release)
     return Plan(
         note="; ".join([describe(app, facts), *data.goes_on(app, facts)]),
         live=live_release(app, facts),
-        steps=_with_hooks(
+        steps=with_hooks(
             app,
             host,
             facts,
             release,
             verb,
             {
-                Phase.PREPARE: (
-                    *files.send(release, stamps, host, facts, serves=serves),
-                    *(_clear(app, facts, idle) if serves else ()),
-                    docker.ensure_network(app),
-                    docker.ensure_volumes(app),
-                    docker.validate(app, idle),
-                    *image.prepare(app, idle, host, builders),
-                    *docker.build_others(app, idle),
-                    *(_configure(facts, release) if serves else ()),
-                    *_ensure_settings(missing, changed),
-                ),
-                Phase.PUSH: image.push(app, host, builders, release, facts.architecture),
-                Phase.SHIP: image.ship(app, host, builders, release),
-                Phase.MIGRATE: (docker.migrate(app, idle),) if host == leader and app.migrate else (),
+                **bring(app, host, facts, release, stamps, leader, builders, ensure_settings(missing, changed)),
                 Phase.UNDO: (
-                    *_undo(app, host, facts, release),
+                    *undo(app, host, facts, release),
                     files.forget([release.id], "it never stayed live"),
                 ),
             },
         ),
-        asks=(
-            *(f"{name} of {app.settings_stack} will be recreated: its definition changed" for name in changed),
-            *(f"{name} of {app.settings_stack} will be removed: {_why_left(app, release, name)}" for name in left),
-            *data.asks(app, facts),
-        ),
+        asks=(*settings_asks(app, host, facts, release), *data.asks(app, facts)),
         refusals=(*fitness(app, facts), *taken(facts, release), *misplaced, *data.refusals(facts)),
         variables=variables(app, release_id=release.id, compose=facts.compose),
     )
@@ -104,24 +86,22 @@ def plan_here(app: App, here: Facts, release: Release, stamps: Mapping[str, str]
 
 def plan_rollback(app: App, host: Host, facts: Facts, release: Release) -> Plan:
     """Decide how a host goes back to a release that lies there: a deploy without send, build and migration."""
-    idle, serves = idle_colour(facts), facts.serves(app)
+    idle = idle_colour(facts)
     missing, _ = infrastructure(app, host, facts, release)
+    ready = (*configure(app, facts, release), *ensure_settings(missing, ()))
+    back = undo(app, host, facts, release)
     return Plan(
         note=describe(app, facts),
         live=live_release(app, facts),
-        steps=_with_hooks(
+        steps=with_hooks(
             app,
             host,
             facts,
             release,
             "rollback",
-            {
-                Phase.PREPARE: (
-                    *((*_clear(app, facts, idle), *_configure(facts, release)) if serves else ()),
-                    *_ensure_settings(missing, ()),
-                ),
-                Phase.UNDO: _undo(app, host, facts, release),
-            },
+            {Phase.PREPARE: ready, Phase.START: (waiting.revive(app, idle),), Phase.UNDO: back}
+            if waiting.waits_there(app, facts, STANDBY) == release.id
+            else {Phase.PREPARE: (*_clear(app, facts, idle), *ready), Phase.UNDO: back},
         ),
         refusals=fitness(app, facts),
         variables=variables(app, release_id=release.id, compose=facts.compose),
@@ -143,7 +123,47 @@ def plan_unlock(app: App, who: str, reason: str) -> Plan:
     )
 
 
-def _with_hooks(app: App, host: Host, facts: Facts, release: Release, verb: str, own: hooks.Steps) -> hooks.Steps:
+def bring(
+    app: App,
+    host: Host,
+    facts: Facts,
+    release: Release,
+    stamps: Mapping[str, str],
+    leader: Host,
+    builders: Mapping[Host, Host],
+    settings: tuple[Step, ...],
+) -> dict[Phase, tuple[Step, ...]]:
+    """All that a new release takes before it can be started; `settings` are the steps for the stack beside it."""
+    idle = idle_colour(facts)
+    return {
+        Phase.PREPARE: (
+            *files.send(release, stamps, host, facts, serves=facts.serves(app)),
+            *_clear(app, facts, idle),
+            docker.ensure_network(app),
+            docker.ensure_volumes(app),
+            docker.validate(app, idle),
+            *image.prepare(app, idle, host, builders),
+            *docker.build_others(app, idle),
+            *configure(app, facts, release),
+            *settings,
+        ),
+        Phase.PUSH: image.push(app, host, builders, release, facts.architecture),
+        Phase.SHIP: image.ship(app, host, builders, release),
+        Phase.MIGRATE: (docker.migrate(app, idle),) if host == leader and app.migrate else (),
+    }
+
+
+def settings_asks(app: App, host: Host, facts: Facts, release: Release) -> tuple[str, ...]:
+    """Return what becomes of the settings stack that nobody should be surprised by."""
+    _, changed = infrastructure(app, host, facts, release)
+    left, _ = strays(app, host, facts, release)
+    return (
+        *(f"{name} of {app.settings_stack} will be recreated: its definition changed" for name in changed),
+        *(f"{name} of {app.settings_stack} will be removed: {_why_left(app, release, name)}" for name in left),
+    )
+
+
+def with_hooks(app: App, host: Host, facts: Facts, release: Release, verb: str, own: hooks.Steps) -> hooks.Steps:
     """Put together what a deploy and a rollback share and what is a verb's own; the host's hooks stand around it."""
     flow = _flow_of_colours if facts.serves(app) else _flow_of_workers
     return hooks.around(app, host, facts, release, verb, flow(app, host, facts, release, verb) | own)
@@ -169,7 +189,7 @@ def _flow_of_colours(app: App, host: Host, facts: Facts, release: Release, verb:
         Phase.FINISH: (
             *((docker.refresh(workers),) if workers else ()),
             *_remove_left(app, host, facts, release, verb),
-            *((nginx.drain(app, live), docker.stop(live, "nobody is sent to it any more")) if live else ()),
+            *_bow_out(app, facts, live, release.who),
             *_conclude(app, facts, release, verb),
         ),
     }
@@ -206,21 +226,36 @@ def _conclude(app: App, facts: Facts, release: Release, verb: str) -> tuple[Step
 
 
 def _clear(app: App, facts: Facts, idle: Colour) -> tuple[Step, ...]:
-    """An idle colour that still has containers was left by a run that died; a user may still be connected to it."""
-    if not facts.of(app.stack(idle)):
+    """An idle colour that still has containers waits, or was left by a run that died; a user may be connected to it."""
+    if not facts.serves(app) or not facts.of(app.stack(idle)):
         return ()
-    return (nginx.drain(app, idle), docker.stop(idle, "an earlier run left it behind"))
+    because = waiting.describe(app, facts) or "an earlier run left it behind"
+    return (nginx.drain(app, idle), docker.stop(idle, because))
 
 
-def _configure(facts: Facts, release: Release) -> tuple[Step, ...]:
+def _bow_out(app: App, facts: Facts, live: Colour | None, who: str) -> tuple[Step, ...]:
+    """What becomes of the colour that users had: it goes, or is kept for a way back that has nothing to start.
+
+    One that is kept is not drained: whatever is connected to it may stay so until it goes.
+    """
+    if live is None:
+        return ()
+    if app.standby and live_release(app, facts):
+        return (waiting.keep(live, STANDBY, who, "the way back has nothing to start (deploy.standby)"),)
+    return (nginx.drain(app, live), docker.stop(live, "nobody is sent to it any more"))
+
+
+def configure(app: App, facts: Facts, release: Release) -> tuple[Step, ...]:
     """A running nginx gets its new configuration with the flip; one that does not run has nobody to disturb."""
+    if not facts.serves(app):
+        return ()
     if facts.conf == release.conf and facts.proxy_runs:
         return ()
     test = (nginx.test_conf(release.conf),)
     return test if facts.proxy_runs else (*test, nginx.use_conf(release.conf, "nginx does not run yet"))
 
 
-def _ensure_settings(missing: Iterable[str], changed: Iterable[str]) -> tuple[Step, ...]:
+def ensure_settings(missing: Iterable[str], changed: Iterable[str]) -> tuple[Step, ...]:
     missing, changed = tuple(missing), tuple(changed)
     if not missing and not changed:
         return ()
@@ -233,19 +268,21 @@ def _ensure_settings(missing: Iterable[str], changed: Iterable[str]) -> tuple[St
     return (docker.settings_up(services, because), docker.settings_ready(services))
 
 
-def _undo(app: App, host: Host, facts: Facts, release: Release) -> tuple[Step, ...]:
+def undo(app: App, host: Host, facts: Facts, release: Release) -> tuple[Step, ...]:
     """Back to what users had; the destructive step last. Where we stopped does not matter."""
     if not facts.serves(app):
         return _hand_back(app, host, facts, release)
     live, idle = facts.switch, idle_colour(facts)
     stored = facts.stored(release.id)
+    away: tuple[Step, ...] = (nginx.drain(app, idle), docker.stop(idle, "it is not wanted any more"))
+    if waiting.waiting(app, facts):
+        away = (waiting.withdraw(app, idle),)
     return (
         nginx.switch(live, "users go back to what they had"),
         docker.await_engine(),
         *((nginx.use_conf(facts.conf, "it was in use before"),) if facts.conf and facts.conf != release.conf else ()),
         *(() if stored and stored.served else (files.unmark_served(),)),
-        nginx.drain(app, idle),
-        docker.stop(idle, "it is not wanted any more"),
+        *away,
     )
 
 
@@ -253,7 +290,7 @@ def _hand_back(app: App, host: Host, facts: Facts, release: Release) -> tuple[St
     """Each worker goes back to the release that it was found with; one that was not there goes."""
     found: dict[str, list[str]] = {}
     for name in workers_of(app, host, release):
-        tags = {_tag(c.image) for c in facts.of(app.settings_stack, name) if c.runs}
+        tags = {waiting.tag(c.image) for c in facts.of(app.settings_stack, name) if c.runs}
         found.setdefault(max(tags, default=""), []).append(name)
     new = found.pop("", ())
     if not (found or new):
@@ -358,18 +395,10 @@ def live_release(app: App, facts: Facts) -> str:
     Of a host that is not there for users: what its workers run, or, where it has none, what it served last.
     """
     if not facts.serves(app):
-        runs = {_tag(c.image) for name in app.workers for c in facts.of(app.settings_stack, name) if c.runs}
+        runs = {waiting.tag(c.image) for name in app.workers for c in facts.of(app.settings_stack, name) if c.runs}
         served = [r for r in facts.releases if r.served]
         return max(runs, default="") or (max(served, key=lambda r: r.served).id if served else "")
-    if facts.switch is None:
-        return ""
-    tags = {_tag(c.image) for c in facts.of(app.stack(facts.switch), app.service) if c.runs}
-    return max(tags, default="")
-
-
-def _tag(image: str) -> str:
-    """Return the release of an image: its tag, without the service of one beside the app's."""
-    return image.rpartition(":")[2].partition(".")[0]
+    return waiting.release_of(app, facts, facts.switch) if facts.switch else ""
 
 
 def is_unchanged(app: App, host: Host, facts: Facts, release: Release) -> bool:
@@ -379,6 +408,8 @@ def is_unchanged(app: App, host: Host, facts: Facts, release: Release) -> bool:
         return False
     missing, changed = infrastructure(app, host, facts, release)
     leftovers = facts.of(app.stack(idle_colour(facts)))
+    if app.standby and waiting.waits_there(app, facts, STANDBY):
+        leftovers = ()
     workers = workers_of(app, host, release)
     stray_workers = [
         name

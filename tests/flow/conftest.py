@@ -12,12 +12,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from world import World
+from world import OTHER, World
 
-from deploy import check, clock, config, fleet, flow, run
+from deploy import check, clock, config, fleet, flow, run, staging
 from deploy.console import Console
 from deploy.console.redact import redactor
-from deploy.recipe import plan
+from deploy.recipe import plan, waiting
 
 
 class Operator:
@@ -75,6 +75,15 @@ class Operator:
     def rollback(self, to: str = "", **options: Any) -> None:
         flow.rollback(self.setup(), self._connect, self._console(), to, flow.Options(**options))
 
+    def stage(self, *, hosts: str = "", **options: Any) -> None:
+        staging.stage(self.setup(hosts), lambda: self._connect(hosts), self._console(), flow.Options(**options))
+
+    def promote(self, *, hosts: str = "", **options: Any) -> None:
+        staging.promote(self.setup(hosts), lambda: self._connect(hosts), self._console(), flow.Options(**options))
+
+    def unstage(self) -> None:
+        staging.unstage(self.setup(), self._connect, self._console())
+
     def plan(self) -> None:
         flow.plan(self.setup(), self._connect, self._console(), flow.Options())
 
@@ -102,8 +111,16 @@ class Operator:
         facts = run.observe(self.setup().app, self._connect(), "")
         return [plan.live_release(self.setup().app, each) for each in facts.values()]
 
-    def assert_whole(self) -> None:
-        """Every host serves the same release, from one colour, with its workers, and nothing is left over."""
+    def waits(self) -> list[str]:
+        """Say what waits in the idle colour of each host."""
+        app = self.setup().app
+        return [waiting.describe(app, each) for each in run.observe(app, self._connect(), "").values()]
+
+    def assert_whole(self, *, waits: bool = False) -> None:
+        """Every host serves the same release, from one colour, with its workers, and nothing is left over.
+
+        But for one container of the idle colour, where that `waits`.
+        """
         (release,) = set(self.live())
         named = {service for box in self.world.boxes.values() for service in box.runs}
         for number, box in enumerate(self.world.boxes.values()):
@@ -114,7 +131,11 @@ class Operator:
             if number == 0 and not box.runs:
                 services |= {"celery-beat", "postgres"} - named
             expected = [("app-setting-prod", service) for service in services]
-            assert stacks == sorted([*expected, *([(f"app-{box.switch}", "web")] if serves else [])]), box.name
+            if serves:
+                expected.append((f"app-{box.switch}", "web"))
+            if serves and waits:
+                expected.append((f"app-{OTHER[box.switch]}", "web"))
+            assert stacks == sorted(expected), box.name
             assert set(workers) <= {f"app:{release}"}, box.name
             assert box.images == {f"app:{ident}" for ident in box.releases}, box.name
             assert box.run == "", box.name

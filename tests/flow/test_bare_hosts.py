@@ -56,6 +56,9 @@ class Bare:
     def fetch(self, *_: object, **__: object) -> Any:
         raise AssertionError("setup sends no image")
 
+    def reach(self, *_: object) -> Any:
+        raise AssertionError("nobody looks through this one")
+
     def interact(self, *_: object) -> Any:
         raise AssertionError("nobody sits at a terminal here")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import socket
 import stat
 import tarfile
 import threading
@@ -81,6 +82,7 @@ class Box:
     turns: dict[str, int] = field(default_factory=dict)
     locked: str = ""
     maintenance: str = ""
+    waiting: tuple[str, str] = ("", "")
     looks_at_maintenance: bool = True
     away: int = 0
     unreachable: bool = False
@@ -180,7 +182,7 @@ class World:
         return next(self._time)
 
     def ident(self) -> str:
-        return f"{next(self._ids):064x}"
+        return f"{next(self._ids):012x}{0:052x}"
 
     @property
     def dead(self) -> bool:
@@ -219,7 +221,7 @@ class World:
 
 LOOKS = {
     "observe", "probe", "examine", "history_lines", "hold", "await_engine", "tell_layers", "tell_built", "send_image",
-    "tell_logs", "follow_logs", "inside", "run_inside", "tell_files", "here_look",
+    "tell_logs", "follow_logs", "inside", "run_inside", "tell_files", "here_look", "find_door",
 }  # fmt: skip
 
 
@@ -253,6 +255,16 @@ class _Half(io.BytesIO):
         return block
 
 
+def _answer(far: socket.socket, box: Box, colour: str) -> None:
+    """One request, one answer: the image that the colour runs, and as whom it was asked."""
+    with far:
+        head = far.recv(65536).decode()
+        asked = next((line for line in head.splitlines() if line.lower().startswith("host:")), "")
+        images = " ".join(c.image for c in box.of(f"app-{colour}", "web"))
+        if head:
+            far.sendall(f"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{images}, {asked}".encode())
+
+
 class WorldMachine:
     """One host of the world, as `deploy.apply.Machine`."""
 
@@ -264,6 +276,13 @@ class WorldMachine:
 
     def close(self) -> None:
         """Connections cost nothing here."""
+
+    def reach(self, address: tuple[str, int]) -> socket.socket:
+        """Have a connection answered by the door that is asked for, as nginx does: it says whose it is."""
+        near, far = socket.socketpair()
+        colour = {8000: "blue", 8001: "green"}[address[1]]
+        threading.Thread(target=_answer, args=(far, self._box, colour), daemon=True).start()
+        return near
 
     def interact(self, line: Command, kind: str, size: tuple[int, int]) -> Terminal:
         raise Impossible(f"nobody sits at a terminal here: {line}, {kind}, {size}")
@@ -432,9 +451,15 @@ class _Words:
         if not (box.releases or box.history or box.source):
             return
         self.answer("base", "/home/deploy/greenroom/app")
-        for key, value in (("locked", box.locked), ("maintenance", box.maintenance), ("conf", box.conf)):
-            if value:
-                self.answer(key, value)
+        signs = (
+            ("locked", box.locked),
+            ("maintenance", box.maintenance),
+            ("waiting", *box.waiting),
+            ("conf", box.conf),
+        )
+        for key, *values in signs:
+            if values[0]:
+                self.answer(key, *values)
         for conf in sorted(box.confs):
             self.answer("nginx_dir", conf)
         for ident, record in sorted(box.releases.items()):
@@ -499,6 +524,13 @@ class _Words:
             self.answer("own_file", name)
             for line in own[name].decode().splitlines():
                 self.answer("own_line", name, line)
+
+    def do_find_door(self, colour: str) -> int:
+        if not self.nginx_runs():
+            self.said.append(Line("nginx does not run here; start it: inv settings.up"))
+            return 1
+        self.answer("door", "172.18.0.2", {"blue": 8000, "green": 8001}[colour])
+        return 0
 
     def do_inside(self, service: str) -> int:
         stacks = (self.stack(self.box.switch), self.settings)
@@ -775,6 +807,7 @@ class _Words:
         self.box.containers.append(Container(self.world.ident(), stack, service, image, definition, healthy=healthy))
 
     def _remove(self, colour: str) -> None:
+        self.waits_no_more(colour)
         self.box.containers = [c for c in self.box.containers if c.stack != self.stack(colour)]
 
     # --- nginx -------------------------------------------------------------------------------------------------
@@ -817,6 +850,38 @@ class _Words:
         if self.box.switch == colour:
             raise Impossible(f"{self.box.name}: the live colour {colour} is drained")
         self.box.connections[colour] = 0
+
+    def do_let_wait(self, colour: str, text: str) -> int:
+        if self.box.switch == colour:
+            raise Impossible(f"{self.box.name}: the live colour {colour} is to wait")
+        if not self.box.of(self.stack(colour)):
+            return 1
+        said = json.dumps({"at": self.world.tick(), **json.loads(text)})
+        self.box.waiting = (self.what_runs(colour), said)
+        return 0
+
+    def what_runs(self, colour: str) -> str:
+        return " ".join([colour, *sorted(c.id[:12] for c in self.box.of(self.stack(colour)))])
+
+    def waits(self, colour: str) -> bool:
+        return self.box.waiting[0] == self.what_runs(colour)
+
+    def waits_no_more(self, colour: str) -> None:
+        if self.box.waiting[0].startswith(f"{colour} "):
+            self.box.waiting = ("", "")
+
+    def do_withdraw(self, colour: str, seconds: str) -> int:
+        if self.waits(colour):
+            return 0
+        self.do_drain(colour, seconds)
+        self.do_stop(colour)
+        return 0
+
+    def do_revive(self, colour: str, file: str, seconds: str) -> int:
+        there = self.box.of(self.stack(colour), "web")
+        if not there or not all(c.healthy for c in there):
+            self.do_start(colour, file)
+        return self.do_gate(colour, seconds)
 
     def do_maintain(self, text: str) -> None:
         self.box.maintenance = text

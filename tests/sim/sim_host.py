@@ -105,6 +105,7 @@ class SimHost(Box):
             source=dict(self.source),
             history=list(self.history),
             was_served=self.was_served,
+            waiting=self.waiting,
             last=self.last,
             had=self.last,
             runs=self.runs,
@@ -115,6 +116,10 @@ class SimHost(Box):
         if self.runs:
             return next((c.image for c in self.of("app-setting-prod", "celery")), "")
         return next((c.image for c in self.containers if c.stack == f"app-{self.switch}"), "")
+
+    def waits(self, colour: str) -> bool:
+        """Say whether all that was left of a colour to wait is there, and nothing else is."""
+        return self.waiting[0] == " ".join([colour, *sorted(c.id for c in self.of(f"app-{colour}"))])
 
     def serves(self, now: float) -> bool:
         """Say whether users get an answer."""
@@ -511,6 +516,7 @@ class SimWords(_Words):
         if "app-static" not in self.host.volumes:
             raise Impossible("compose would find its external volume missing")
         ids = self._ids(colour)
+        self.waits_no_more(colour)
         if ids:
             self._signals(colour)
             status = yield from self.docker(0.3, lambda: self.sim.removed(self.host, ids))
@@ -527,11 +533,33 @@ class SimWords(_Words):
         ids = self._ids(colour)
         if not ids:
             return 0
+        self.waits_no_more(colour)
         self._signals(colour)
         status = yield from self.docker(1.5, lambda: self.sim.stopped(self.host, ids))
         if status or any(c.id in ids and c.state == "running" for c in self.host.containers):  # type: ignore[attr-defined]
             return status or 1
         return (yield from self.docker(0.2, lambda: self.sim.removed(self.host, ids)))
+
+    def sim_let_wait(self, colour: str, text: str) -> Doing:
+        yield self.proc.took(0.2)
+        if self._is_live(colour):
+            return BUSY
+        return 1 if self.host.full else self.do_let_wait(colour, text)
+
+    def sim_withdraw(self, colour: str, seconds: str) -> Doing:
+        yield self.proc.took(0.1)
+        if self.waits(colour):
+            return 0
+        yield from self.sim_drain(colour, seconds)
+        return (yield from self.sim_stop(colour))
+
+    def sim_revive(self, colour: str, file: str, seconds: str) -> Doing:
+        yield self.proc.took(0.3)
+        if not self._answers(colour):
+            status = yield from self.sim_start(colour, file)
+            return status or (yield from self.sim_gate(colour, seconds))
+        self.sim.gated(self.proc)
+        return 0
 
     def _is_live(self, colour: str) -> bool:
         if self.host.switch != colour:
@@ -683,7 +711,8 @@ class SimWords(_Words):
 WRITES = frozenset({"mark_served", "record", "ensure_volumes", "use_conf", "ensure_network", "lock_for"})
 NO_ENGINE = frozenset(
     {"hold", "await_engine", "observe", "receive", "remove_stale", "mark_served", "unmark_served", "record", "lock_for",
-     "unlock", "switch", "forget", "forget_confs", "gate", "await_serving", "watch_colour", "drain"}
+     "unlock", "switch", "withdraw", "revive", "forget", "forget_confs", "gate", "await_serving", "watch_colour",
+     "drain"}
 )  # fmt: skip
 
 
@@ -704,6 +733,7 @@ class SimWorld(World):
         self.reached: dict[str, list[str]] = {}
         self.left_out: set[tuple[str, str]] = set()
         self.gates: set[tuple[str, str]] = set()
+        self.brought: dict[tuple[str, str], str] = {}
         self.acted: set[str] = set()
         self.verbs: dict[str, str] = {}
         self.acted_on: set[tuple[str, str]] = set()
@@ -816,7 +846,9 @@ class SimWorld(World):
             host.was_served = False
         elif any(c.image == image for c in host.of(f"app-{colour}")):
             others = {each.name for each in self.all if not each.runs} & {*self.hosts_of_run[proc.run, host.name]}
-            waited_for = sorted(name for name in others if (proc.run, name) not in self.gates)
+            waited_for = sorted(
+                name for name in others if (proc.run, name) not in self.gates and not self._had(proc.run, name, image)
+            )
             if waited_for:
                 self.violate(f"{host.name}: it flips to {image}, and {', '.join(waited_for)} never passed the gate")
         if any(c.restarts for c in host.of(f"app-{colour}")):  # type: ignore[attr-defined]
@@ -827,6 +859,24 @@ class SimWorld(World):
             host.left_at[before] = self.clock.now
             host.open_until[before] = self.clock.now + self.rng.expovariate(1 / 4)
 
+    def _had(self, run: str, name: str, image: str) -> bool:
+        """Say whether users of a host had an image before the run: a promote has nothing to do there."""
+        (host,) = (each for each in self.all if each.name == name)
+        return self.verbs[run] == "promote" and host.at_hold[0] == run and host.at_hold[2] == image
+
+    def staged(self, run: str) -> None:
+        """A stage says that it is done: users have what they had."""
+        for host in self.all:
+            if host.at_hold[0] == run and (run, host.switch, host.live()) != host.at_hold:
+                self.violate(f"{host.name}: {run} has staged; users had {host.at_hold}, now {host.live()}")
+
+    def promoted(self, run: str) -> None:
+        """A promote says that it is done: users of all its hosts have one release."""
+        hosts = [host for host in self.all if host.name in self.reached[run]]
+        images = {self.brought.get((run, host.name)) or host.at_hold[2] for host in hosts if host.at_hold[0] == run}
+        if len(images) > 1:
+            self.violate(f"{run} has promoted, and users have {', '.join(sorted(images))}")
+
     def told(self, proc: Proc, line: dict[str, str]) -> None:
         """A run writes its history: it must be true on this host, now."""
         host, outcome = proc.host, line["outcome"]
@@ -836,13 +886,36 @@ class SimWorld(World):
                 self.violate(f"{host.name}: history says {line['what']}, and it is {host.locked or 'open'}")
             self.outcomes[proc.run, host.name] = outcome
             return
+        if line["what"] == "unstage":
+            outcome = "done"
         self.outcomes[proc.run, host.name] = outcome
+        if line["what"] in {"stage", "promote", "unstage"}:
+            self._told_of_halves(proc, line["what"], f"app:{line.get('release', '')}", done=outcome == "done")
+        if line["what"] in {"stage", "unstage"}:
+            return
+        self.brought[proc.run, host.name] = f"app:{line['release']}" if outcome == "done" else ""
         if outcome == "done" and host.live() != f"app:{line['release']}":
             self.violate(f"{host.name}: history says {line['release']} is live, and {host.live() or 'nobody'} is")
         if outcome == "done" and host.runs and host.live() in host.sick:
             self.violate(f"{host.name}: history says {line['release']} is live, and its workers do not work")
         if outcome != "done" and (proc.run, host.switch, host.live()) != host.at_hold:
             self.violate(f"{host.name}: history says undone; users had {host.at_hold}, now {host.live()}")
+
+    def _told_of_halves(self, proc: Proc, verb: str, image: str, *, done: bool) -> None:
+        """Of a deploy in two halves: users notice one of them alone, and what is staged is there, or is not."""
+        host = proc.host
+        if verb != "promote" and (proc.run, host.switch, host.live()) != host.at_hold:
+            self.violate(f"{host.name}: history says {verb}; users had {host.at_hold}, now {host.live()}")
+        idle = next((colour for colour in ("blue", "green") if host.waits(colour) and colour != host.switch), "")
+        waits = next((c.image for c in host.of(f"app-{idle}")), "")
+        if host.runs:  # nothing of it runs before its turn
+            waits = image if image in host.images else ""
+        if verb == "stage" and done and waits != image:
+            self.violate(f"{host.name}: history says {image} is staged, and {waits or 'nothing'} is")
+        if verb == "promote" and not done and waits != image:
+            self.violate(f"{host.name}: a promote is undone, and {waits or 'nothing'} is staged")
+        if verb == "unstage" and waits:
+            self.violate(f"{host.name}: history says that nothing waits, and {waits} does")
 
     def stopped(self, host: SimHost, ids: set[str]) -> None:
         for c in host.containers:

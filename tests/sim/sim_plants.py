@@ -12,11 +12,11 @@ from sim_baton import running
 from sim_history import HOSTS, History
 from sim_host import Proc, SimWords
 
-from deploy import apply, lock, run
-from deploy.errors import Failed, HostFailures
+from deploy import apply, lock, run, staging
+from deploy.errors import Failed, HostFailures, Refused
 from deploy.fleet import Fleet
-from deploy.recipe import facts, files, plan
-from deploy.recipe.model import Colour
+from deploy.recipe import docker, facts, files, nginx, plan, stage, waiting
+from deploy.recipe.model import STAGED, Colour
 from deploy.recipe.steps import BEFORE_FINISH, Phase
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from deploy.recipe.hooks import Steps
+    from deploy.recipe.model import App, Facts, Host, Release
     from deploy.recipe.steps import Plan, Step
 
     Plant = Callable[[pytest.MonkeyPatch], None]
@@ -447,3 +449,86 @@ def one_batch_more_after_one_that_failed(patch: pytest.MonkeyPatch) -> None:
             real(self, *args)
 
     patch.setattr(run.Run, "carry_out_batch", carry_out)
+
+
+# --- a deploy in two halves ------------------------------------------------------------------------------------
+
+
+def _replan_halves(patch: pytest.MonkeyPatch, verb: str, change: Callable[[Plan, Facts], Steps]) -> None:
+    real = getattr(stage, verb)
+
+    def changed(app: App, host: Host, facts: Facts, *args: Any) -> Plan:
+        made: Plan = real(app, host, facts, *args)
+        return replace(made, steps={**made.steps, **change(made, facts)})
+
+    patch.setattr(stage, verb, changed)
+
+
+@plant
+def a_stage_stops_the_live_colour(patch: pytest.MonkeyPatch) -> None:
+    def stops(made: Plan, facts: Facts) -> Steps:
+        return {Phase.START: (*made.of(Phase.START), docker.stop(facts.switch or Colour.BLUE, "it is in the way"))}
+
+    _replan_halves(patch, "plan_stage", stops)
+    patch.setattr(SimWords, "_is_live", lambda *_: False)
+
+
+@plant
+def a_stage_flips_when_it_is_ready(patch: pytest.MonkeyPatch) -> None:
+    def flips(_made: Plan, facts: Facts) -> Steps:
+        return {Phase.FLIP: (nginx.switch(plan.idle_colour(facts), "it is fit"),)}
+
+    _replan_halves(patch, "plan_stage", flips)
+
+
+@plant
+def a_stage_says_too_early_that_it_waits(patch: pytest.MonkeyPatch) -> None:
+    """What it started is not among the containers that were said to wait."""
+
+    def early(made: Plan, _facts: Facts) -> Steps:
+        start, gate, keep, told = made.of(Phase.START)
+        return {Phase.START: (start, keep, start, gate, told)}
+
+    _replan_halves(patch, "plan_stage", early)
+
+
+@plant
+def a_promote_does_not_ask_whether_every_host_has_it(patch: pytest.MonkeyPatch) -> None:
+    def some(app: App, seen: dict[Host, Facts]) -> dict[Host, Release]:
+        there = {host: waiting.waits_there(app, facts, STAGED) for host, facts in seen.items()}
+        if not any(there.values()):
+            raise Refused("nothing is staged")
+        newest = max(there.values())
+        return {host: seen[host].stored(newest).record for host, each in there.items() if each == newest}  # type: ignore[union-attr,misc]  # it is there
+
+    patch.setattr(staging, "_staged", some)
+
+
+@plant
+def a_promote_takes_what_each_host_has(patch: pytest.MonkeyPatch) -> None:
+    def own(app: App, seen: dict[Host, Facts]) -> dict[Host, Release]:
+        there = {host: waiting.waits_there(app, facts, STAGED) for host, facts in seen.items()}
+        if not all(there.values()):
+            raise Refused("nothing is staged")
+        return {host: seen[host].stored(each).record for host, each in there.items()}  # type: ignore[union-attr,misc]  # it is there
+
+    patch.setattr(staging, "_staged", own)
+
+
+@plant
+def a_promote_believes_the_gate_of_the_stage(patch: pytest.MonkeyPatch) -> None:
+    _replan_halves(patch, "plan_promote", lambda *_: {Phase.START: ()})
+
+
+@plant
+def a_promote_that_is_undone_takes_away_what_was_staged(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(waiting, "withdraw", lambda _app, colour: docker.stop(colour, "it is not wanted any more"))
+
+
+@plant
+def a_standby_goes_on_stage_unseen(patch: pytest.MonkeyPatch) -> None:
+    def revive(words: SimWords, *_: str) -> Generator[float, None, int]:
+        yield 0.1
+        return 0 if words else 1
+
+    patch.setattr(SimWords, "sim_revive", revive)

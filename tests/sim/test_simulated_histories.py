@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from sim_history import KINDS, draw, installed, one_processor, play, play_many, shrink, tell
+from sim_history import KINDS, draw, installed, one_processor, play, play_many, season, shrink, tell
 from sim_host import SimWords
 from sim_plants import FAULTS, PLANTS
 
@@ -38,7 +38,7 @@ def test_every_history_keeps_its_users_and_is_healed_by_one_deploy(shard: int) -
 @pytest.mark.parametrize("name", PLANTS)
 def test_a_planted_bug_is_found(name: str) -> None:
     with one_processor(), installed() as patch:
-        play(draw(0))
+        season()
         PLANTS[name](patch)
         assert play_many(range(PLANTED), kinds=FAULTS.get(name, KINDS)).failed, (
             f"{PLANTED} histories, and nobody noticed that {name}"
@@ -69,7 +69,7 @@ def test_another_process_plays_the_same_history_in_every_detail() -> None:
 
 def test_a_failing_history_is_made_shorter_and_says_how_to_play_it_again() -> None:
     with one_processor(), installed() as patch:
-        play(draw(0))
+        season()
         PLANTS["nobody is drained"](patch)
         (seed,) = play_many(range(PLANTED)).failed
         before, after = draw(seed), shrink(draw(seed))

@@ -33,6 +33,9 @@ class Fake:
     def hold(self, *_: Any) -> Any:
         raise AssertionError("nobody holds anything here")
 
+    def reach(self, *_: object) -> Any:
+        raise AssertionError("nobody looks through this one")
+
     def interact(self, *_: Any) -> Any:
         raise AssertionError("nobody sits at a terminal here")
 
