@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deploy import host
 from deploy.recipe import shell
 from deploy.recipe.shell import MARK, Alive, Answer, Begin, Command, End, Finished, Line, Script, Signal
 
@@ -117,3 +119,10 @@ def test_a_line_is_read_as(line: str, signals: list[Signal]) -> None:
 @given(st.text())
 def test_no_output_without_the_token_is_ever_taken_for_a_signal(text: str) -> None:
     assert shell.parse(text, TOKEN) == [Line(text)]
+
+
+def test_no_word_of_the_library_is_said_twice() -> None:
+    """All parts travel together: of two words of one name the later would be both."""
+    found = re.findall(r"^(\w+)\(\)", host.library(host.RARE), re.MULTILINE)
+    assert len(found) > 100
+    assert sorted(found) == sorted(set(found))
