@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deploy import host
 from deploy.recipe import shell
 from deploy.recipe.shell import MARK, Alive, Answer, Begin, Command, End, Finished, Line, Script, Signal
 
@@ -117,3 +120,11 @@ def test_a_line_is_read_as(line: str, signals: list[Signal]) -> None:
 @given(st.text())
 def test_no_output_without_the_token_is_ever_taken_for_a_signal(text: str) -> None:
     assert shell.parse(text, TOKEN) == [Line(text)]
+
+
+def test_no_word_of_the_library_is_said_twice() -> None:
+    """All parts travel together: of two words of one name the later would be both."""
+    parts = [path.read_text() for path in Path(host.__file__).parent.glob("*.sh")]
+    found = [word for part in parts for word in re.findall(r"^(\w+)\(\)", part, re.MULTILINE)]
+    assert len(found) > 100
+    assert sorted(found) == sorted(set(found))
