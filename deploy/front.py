@@ -62,7 +62,7 @@ class Opened(NamedTuple):
 
     def _on(self, hosts: tuple[Host, ...]) -> Opened:
         setup = replace(self.setup, hosts=hosts)
-        return self._replace(setup=setup, connect=lambda: self.connect(setup))
+        return self._replace(setup=setup, connect=lambda of=setup: self.connect(of))
 
 
 OPENING = {

@@ -316,7 +316,8 @@ def _recorded(each: Plan, verb: str, to: Release, reason: str) -> Plan:
 
 def _with_tail(error: GreenroomError) -> str:
     tail = error.tail if isinstance(error, StepFailed) else ()
-    return "\n".join([str(error), *(f"    {line}" for line in tail)])
+    # The bar keeps a forge from reading a command in it: GitHub takes a line that begins with ::, behind blanks, too.
+    return "\n".join([str(error), *(f"    | {line}" for line in tail)])
 
 
 def _hosts(hosts: Iterable[Host]) -> str:

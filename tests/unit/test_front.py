@@ -1,0 +1,40 @@
+"""What stands around every task: which hosts of an env it gets, and how it comes to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from deploy import config
+from deploy.console import Console
+from deploy.fleet import Fleet
+from deploy.front import Opened
+
+if TYPE_CHECKING:
+    from deploy.config import Setup
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> Setup:
+    (tmp_path / ".env.prod").write_text("A=1\n")
+    prod = {"hosts": ["web1", "jobs1", "jobs2"], "runs": {"web1": ["web"], "jobs1": ["celery"], "jobs2": ["celery"]}}
+    data = {"project": "shop", "workers": ["celery"], "envs": {"prod": prod}}
+    return config.load(data, tmp_path, "prod")
+
+
+def test_some_hosts_of_an_env_are_chosen_and_some_of_those_and_only_they_are_gone_to(setup: Setup) -> None:
+    """`inv exec --service=celery` goes to the first host that runs it."""
+    asked: list[Setup] = []
+
+    def connect(of: Setup) -> Fleet:
+        asked.append(of)
+        return Fleet([])
+
+    opened = Opened(setup, connect, Console())
+    chosen = opened.where("celery").on_first()
+    assert [str(host) for host in chosen.setup.hosts] == ["jobs1"]
+    chosen.connect()
+    assert asked == [chosen.setup]
+    assert [str(host) for host in opened.where("nobody").setup.hosts] == ["web1", "jobs1", "jobs2"]
