@@ -1,4 +1,4 @@
-# make check   lint, types, unit + flow + sh, 1,600 simulated histories: about two minutes, no docker
+# make check   lint, types, unit + flow + sh, 1,600 simulated histories: about five minutes, no docker
 # make test    all of it, with end-to-end tests on real hosts (root on Debian, or a docker engine)
 # make faults  operators killed, links cut, hosts rebooted, under load: an hour of it, or MINUTES=10, or FAULTS="--only link"
 # make plants  bugs planted in the product, each of which the judges of `make faults` must find: three minutes

@@ -80,7 +80,7 @@ def save(part: str, command: str, began: float, tables: dict[str, Table], **more
         "took": round(time.time() - began),
         "machine": machine(),
         "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[2], 1),
+        "load": round(os.getloadavg()[1], 1),
         "tables": {name: {key: asdict(series) for key, series in table.items()} for name, table in tables.items()},
         **more,
     }
@@ -106,5 +106,5 @@ def machine() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
         f"{os.cpu_count()} cores {platform.machine()}, {memory:.0f} GB, Python {platform.python_version()}; "
-        f"load {os.getloadavg()[2]:.0f} at the end"
+        f"load {os.getloadavg()[1]:.0f} at the end"
     )

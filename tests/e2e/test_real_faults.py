@@ -21,7 +21,6 @@ TELLING = (
     cases.interrupted(cases.step("watch "), signal.SIGINT),
     cases.harmed("dockerd killed", cases.step("gate ", host=HOSTS[cases.VICTIM])),
     cases.cut("link silent for 20 s", "deploy", cases.step("build the image")),
-    cases.at_once(HOSTS, 2, 0),
 )
 
 
