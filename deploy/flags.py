@@ -29,6 +29,19 @@ def kept(text: str) -> int:
     return number
 
 
+def port(text: str) -> int:
+    """Read a port of this machine.
+
+    Raises:
+        ConfigError: there is no such port.
+
+    """
+    number = whole(text, "--port", "a port")
+    if not 0 < number < 1 << 16:
+        raise ConfigError(f"--port: expected a port from 1 to 65535, got {text}")
+    return number
+
+
 def names(text: str, flag: str) -> tuple[str, ...]:
     """Read names of services, separated by commas.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.front import BATCHES, SKIP, WAIT, Opened, batching, patience, remember, verb, whole
+from deploy.front import BATCHES, SKIP, WAIT, Opened, batching, patience, remember, verb
 
 SOURCE = {
     "ref": "the git commit, branch or tag to stage; HEAD when left out",
@@ -69,9 +69,9 @@ def preview(opened: Opened, port: str = "8800") -> None:
 
     Through the SSH connection to the first host, or the one that --hosts names, until Ctrl-C. Nothing is opened there.
     """
-    from deploy import staging
+    from deploy import flags, staging
 
-    staging.preview(*opened.on_first(), whole(port, "--port", "a port"))
+    staging.preview(*opened.on_first(), flags.port(port))
 
 
 TASKS = (stage, promote, unstage, preview)

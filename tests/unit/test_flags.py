@@ -62,3 +62,10 @@ def test_how_many_releases_stay() -> None:
 def test_a_number_of_releases_that_cannot_stay_is_refused(text: str, why: str) -> None:
     with pytest.raises(ConfigError, match=why):
         flags.kept(text)
+
+
+@pytest.mark.parametrize("text", ["0", "65536", "-1", "http"])
+def test_what_is_no_port_is_refused(text: str) -> None:
+    assert flags.port("8800") == 8800
+    with pytest.raises(ConfigError, match="--port"):
+        flags.port(text)
