@@ -31,6 +31,7 @@ class Operator:
         self.words = words
         self.events: list[Event] = []
         self.overran = False
+        self.code: int | None = None
         self._began = time.monotonic()
         self._errors: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed by finish
         self._process = subprocess.Popen(
@@ -67,7 +68,7 @@ class Operator:
         """Read the rest, and return the exit code; below zero: the signal that ended it."""
         for _ in self._read():
             pass
-        code = self._process.wait()
+        self.code = code = self._process.wait()
         self._watchdog.cancel()
         if self._process.stdout:
             self._process.stdout.close()
@@ -81,6 +82,13 @@ class Operator:
     def said(self) -> str:
         """The last words: how it ended, or the error."""
         return next((e["text"] for e in reversed(self.events) if e["kind"] in {"ended", "error"}), "") or self.errors
+
+    def last_events(self, count: int = 20) -> list[str]:
+        """Return the last events in short, one a line: what to read when a run ended as it should not have."""
+        return [
+            " ".join(str(event[key]) for key in ("kind", "host", "phase", "title", "text") if event.get(key))
+            for event in self.events[-count:]
+        ]
 
     def _read(self) -> Iterator[Event]:
         for line in self._process.stdout or ():

@@ -30,11 +30,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from testbed.faults.inventory import Inventory
+    from testbed.faults.operator import Operator
     from testbed.load import Report
 
 HOSTS = 2
 EVENTS = {"deploy": 64, "rollback": 40}
 """About as many as a run has on two hosts: a fault comes after any of them."""
+
+QUIET = {0, 2, -signal.SIGKILL}
+"""Exit codes that explain themselves: done, refused, killed. Of any other run its last events are printed."""
 
 SLACK = 1.25
 """How much more the bytes of images and files may be than those of the releases that are kept."""
@@ -117,7 +121,8 @@ class Soak:
         if verb == "deploy":
             self._bed.commit()
         moment = self._dice.randint(1, EVENTS[verb])
-        codes = fault(self._bed, verb, moment)
+        operators = fault(self._bed, verb, moment)
+        codes = [operator.code for operator in operators]
         self._done[f"{verb}, {name}"] += 1
         if name != UNDISTURBED:
             self._heal(f"round {number}")
@@ -128,6 +133,9 @@ class Soak:
         print(
             f"{number:>4}  {verb}, {name}{at}: exit {codes}, {lost} lost [{time.monotonic() - began:.0f} s]", flush=True
         )
+        for operator in operators:
+            if operator.code not in QUIET:
+                print("\n".join(f"      {line}" for line in operator.last_events()), flush=True)
 
     def _heal(self, when: str) -> None:
         healing = self._bed.heal()
@@ -162,42 +170,47 @@ def grown(before: Inventory, after: Inventory) -> list[str]:
 UNDISTURBED = "undisturbed"
 
 
-def _undisturbed(bed: Bed, verb: str, _: int) -> list[int]:
-    return [bed.operator(verb).finish()]
+def _undisturbed(bed: Bed, verb: str, _: int) -> list[Operator]:
+    return [_finished(bed.operator(verb))]
 
 
-def _killed(bed: Bed, verb: str, moment: int) -> list[int]:
+def _killed(bed: Bed, verb: str, moment: int) -> list[Operator]:
     return _signalled(bed, verb, moment, signal.SIGKILL)
 
 
-def _interrupted(bed: Bed, verb: str, moment: int) -> list[int]:
+def _interrupted(bed: Bed, verb: str, moment: int) -> list[Operator]:
     return _signalled(bed, verb, moment, signal.SIGINT)
 
 
-def _signalled(bed: Bed, verb: str, moment: int, number: signal.Signals) -> list[int]:
+def _signalled(bed: Bed, verb: str, moment: int, number: signal.Signals) -> list[Operator]:
     operator = bed.operator(verb)
     operator.watch_until(after(moment).reached)
     operator.send(number)
-    return [operator.finish()]
+    return [_finished(operator)]
 
 
-def _cut(kind: str) -> Callable[[Bed, str, int], list[int]]:
-    def play(bed: Bed, verb: str, moment: int) -> list[int]:
+def _finished(operator: Operator) -> Operator:
+    operator.finish()
+    return operator
+
+
+def _cut(kind: str) -> Callable[[Bed, str, int], list[Operator]]:
+    def play(bed: Bed, verb: str, moment: int) -> list[Operator]:
         with bed.relayed() as relays:
             how = CUTS[kind]
             operator = bed.operator(verb, limit=LINK_PATIENCE, altered=HURRIED if how.back is None else "")
             operator.watch_until(after(moment).reached)
             with how.lost(relays[bed.hosts[VICTIM]]):
-                return [operator.finish()]
+                return [_finished(operator)]
 
     return play
 
 
-def _two(bed: Bed, verb: str, _: int) -> list[int]:
-    return in_parallel(lambda operator: operator.finish(), [bed.operator(verb), bed.operator("deploy")])
+def _two(bed: Bed, verb: str, _: int) -> list[Operator]:
+    return in_parallel(_finished, [bed.operator(verb), bed.operator("deploy")])
 
 
-FAULTS: list[tuple[int, str, Callable[[Bed, str, int], list[int]]]] = [
+FAULTS: list[tuple[int, str, Callable[[Bed, str, int], list[Operator]]]] = [
     (12, UNDISTURBED, _undisturbed),
     (4, "SIGKILL", _killed),
     (3, "Ctrl-C", _interrupted),
