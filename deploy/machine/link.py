@@ -6,12 +6,14 @@ import codecs
 import contextlib
 import math
 import secrets
+import threading
 from typing import IO, TYPE_CHECKING
 
 import paramiko
 
 from deploy import clock, host
 from deploy.errors import Interrupted, LinkLost, Overdue, StepFailed
+from deploy.machine.spare import OPENING, Spare
 from deploy.recipe import shell
 
 if TYPE_CHECKING:
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
 BLOCK = 1 << 16
 LOOK = 0.2
 """Seconds between two looks at whether somebody wants to break off."""
-
-OPENING = 15
-"""Seconds that a host may take to open a channel."""
 
 IN_FLIGHT = 1 << 19
 """Bytes of a parcel that may be on their way. More would fill buffers along a thin line for longer than a silence may
@@ -57,6 +56,7 @@ class SshMachine:
         self.host = target
         self._sudo = sudo
         self._open = open_connections
+        self._taking = threading.Lock()
         self._take(open_connections())
 
     def reconnect(self) -> None:
@@ -73,6 +73,7 @@ class SshMachine:
         """Take over a connection to the host, behind those to the jump hosts that carry it."""
         self._connections = connections
         self._transport: paramiko.Transport = connections[-1].transport
+        self._spare: Spare | None = None
 
     def close(self) -> None:
         for connection in reversed(self._connections):
@@ -163,17 +164,44 @@ class SshMachine:
 
     def _exec(self, script: Script, token: str, parcel: IO[bytes] | None) -> paramiko.Channel:
         library = host.library(command.words[0] for command in script.commands)
-        line, text = shell.wrap(script.render(library, token), sudo=self._sudo, apart=script.sends)
-        try:
-            channel = self._transport.open_session(timeout=script.deadline)
-            channel.exec_command(line)
-        except (OSError, EOFError, paramiko.SSHException) as error:
-            raise LinkLost(f"the link broke: {error or type(error).__name__}", sent=False) from None
+        text = shell.framed(script.render(library, token))
+        channel = self._waiting(script)
         try:
             self._feed(channel, text, script, parcel)
         except BaseException:
             channel.close()  # nobody will hear what the script says; it must not wait for more
             raise
+        return channel
+
+    def _waiting(self, script: Script) -> paramiko.Channel:
+        """Return a channel whose far end waits for a script: the spare one, or a new one.
+
+        Raises:
+            LinkLost: none can be opened; nothing was sent.
+
+        """
+        if script.sends:
+            return self._opened(shell.waiting(sudo=self._sudo, apart=True), script.deadline)
+        line = shell.waiting(sudo=self._sudo)
+        with self._taking:
+            ready, self._spare = self._spare, Spare(self._transport, line)
+        if ready and (channel := ready.take()):
+            return channel
+        try:
+            return self._opened(line, script.deadline)
+        except LinkLost:
+            with self._taking:
+                other, self._spare = self._spare, None
+            if other and (channel := other.take()):  # it has the last place that the host gives (MaxSessions)
+                return channel
+            raise
+
+    def _opened(self, line: str, limit: float) -> paramiko.Channel:
+        try:
+            channel = self._transport.open_session(timeout=limit)
+            channel.exec_command(line)
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise LinkLost(f"the link broke: {error or type(error).__name__}", sent=False) from None
         return channel
 
     @staticmethod

@@ -127,18 +127,24 @@ def alone(line: Command, *, sudo: bool = False) -> str:
     return f"exec {_AS_ROOT if sudo else ''}{line}"
 
 
-def wrap(script: str, *, sudo: bool = False, apart: bool = False) -> tuple[str, bytes]:
-    """Return the command line of an exec request, and the bytes to send first on its standard input.
+def waiting(*, sudo: bool = False, apart: bool = False) -> str:
+    """Return the command line of an exec request for a shell that waits for a script, as `framed` sends it.
 
     The script goes in by the standard input, so that `ps` on the host shows none of it and the login shell, whatever
-    it is, has nothing to quote. `dd` takes exactly the script, in however many pieces it comes (fullblock), and leaves
-    the rest to the script: `head -c` may read ahead (busybox does). With `sudo` root runs it, in the login's own home.
-    The standard error comes with the standard output, or `apart`.
+    it is, has nothing to quote. `read` takes the first line byte by byte (POSIX, `read`: it must not read beyond), `dd`
+    exactly the script, in however many pieces it comes (fullblock), and both leave the rest to the script: `head -c`
+    may read ahead (busybox does). With `sudo` root runs it, in the login's own home. The standard error comes with the
+    standard output, or `apart`.
     """
-    text = script.encode()
     who = _AS_ROOT if sudo else ""
     errors = "" if apart else " 2>&1"
-    return f"exec {who}sh -c 'eval \"$(dd bs={len(text)} count=1 iflag=fullblock 2>/dev/null)\"'{errors}", text
+    return f"exec {who}sh -c 'read -r n && eval \"$(dd bs=$n count=1 iflag=fullblock 2>/dev/null)\"'{errors}"
+
+
+def framed(script: str) -> bytes:
+    """Return what to send first to a shell that waits: the script's length in bytes, and the script."""
+    text = script.encode()
+    return b"%d\n%b" % (len(text), text)
 
 
 SHELL = "if command -v bash >/dev/null; then exec bash; fi; exec sh"

@@ -78,8 +78,8 @@ def test_a_script_that_nobody_wants_any_more_is_not_sent(place: Place) -> None:
     sshd = place.sshd()
     machine = place.connect(sshd.host)
     assert list(machine.run(SLEEPS, stop=lambda: True)) == []
+    assert "Starting session" not in sshd.log.read_text()
     assert printed(machine, "echo later") == ["later"]
-    assert sshd.log.read_text().count("Starting session") == 1
 
 
 def test_a_question_whose_answer_was_cut_off_has_no_answer(place: Place) -> None:

@@ -278,17 +278,16 @@ exit 64""",
     def fetch(self, *commands: Command) -> tuple[bytes, Outcome]:
         """Run a script that sends something; return that, and what it said."""
         script = replace(self.script(*commands), sends=True)
-        line, first = shell.wrap(script.render(library(), TOKEN), apart=True)
-        process = self.popen(line, apart=True)
+        first = shell.framed(script.render(library(), TOKEN))
+        process = self.popen(shell.waiting(apart=True), apart=True)
         out, said = process.communicate(first, timeout=30)
         self.assert_nothing_unknown()
         return out, outcome(said, process.returncode)
 
     def run_text(self, text: str, payload: bytes = b"") -> Outcome:
         """Run a script's text."""
-        line, first = shell.wrap(text)
-        process = self.popen(line)
-        out, _ = process.communicate(first + payload, timeout=30)
+        process = self.popen(shell.waiting())
+        out, _ = process.communicate(shell.framed(text) + payload, timeout=30)
         self.assert_nothing_unknown()
         return outcome(out, process.returncode)
 
@@ -314,7 +313,7 @@ exit 64""",
 
     @contextmanager
     def started_script(self, script: Script, *, led: bool = False) -> Iterator[Running]:
-        line, first = shell.wrap(self._text(script))
+        line, first = shell.waiting(), shell.framed(self._text(script))
         if led:
             line = f"{line.removeprefix('exec ')}; exit"
         running = Running(self.popen(line))

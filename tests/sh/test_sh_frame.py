@@ -65,10 +65,10 @@ def test_a_script_that_arrives_cut_short_does_nothing(rig: Rig) -> None:
     """The link may go away while it is sent, and sh runs what it got."""
     script = rig.script(shell.command("mkdir", "made"), shell.command("mkdir", "made too"), holds=True)
     text = script.render(library(), TOKEN)
-    line, content = shell.wrap(text)
-    acts = len(library().encode())
-    for cut in [*range(acts, len(content) - 2, 7), len(content) - 2]:
-        process = rig.popen(line)
+    content = shell.framed(text)
+    acts = content.index(b"\n") + len(library().encode())
+    for cut in [*range(3), *range(acts, len(content) - 2, 7), len(content) - 2]:
+        process = rig.popen(shell.waiting())
         process.communicate(content[:cut], timeout=30)
         assert not list(rig.base.glob("made*")), text[:cut]
     assert rig.run_text(text).finished
@@ -126,12 +126,14 @@ def test_marks_of_life_are_read_as_such(rig: Rig) -> None:
     assert rig.look(shell.command("mark", "alive", 3)).signals[1] == Alive()
 
 
-# --- wrap ------------------------------------------------------------------------------------------------------
+# --- waiting and framed ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("steps", [1, 4000], ids=["small", "beyond-64-KiB"])
 @pytest.mark.parametrize("payload", [b"", b"\x00\xff\n" * 40_000], ids=["no-payload", "120-KB"])
-def test_wrap_takes_exactly_the_script_and_leaves_the_payload(rig: Rig, steps: int, payload: bytes) -> None:
+def test_a_shell_that_waits_takes_exactly_the_script_and_leaves_the_payload(
+    rig: Rig, steps: int, payload: bytes
+) -> None:
     text = "true 'fill fill fill'\n" * steps + "sha256sum; echo é\n"
     assert steps == 1 or len(text) > 1 << 16
     expected = hashlib.sha256(payload).hexdigest()
@@ -140,10 +142,9 @@ def test_wrap_takes_exactly_the_script_and_leaves_the_payload(rig: Rig, steps: i
 
 def test_the_command_line_holds_nothing_of_the_script(rig: Rig) -> None:
     script = rig.script(shell.command("complain", "s3cret-marker"))
-    line, text = shell.wrap(script.render(library(), TOKEN))
-    assert b"s3cret-marker" in text
-    assert "s3cret-marker" not in line
-    assert len(line) < 100
+    assert b"s3cret-marker" in shell.framed(script.render(library(), TOKEN))
+    assert "s3cret-marker" not in shell.waiting()
+    assert len(shell.waiting()) < 100
 
 
 def test_steps_cannot_eat_the_payload_of_the_step_that_reads_it(rig: Rig) -> None:
@@ -171,8 +172,8 @@ def test_any_words_reach_a_word_of_the_library_unharmed(kind: str, tmp_path: Pat
     def check(words: list[str]) -> None:
         rig = Rig(Path(tempfile.mkdtemp(dir=tmp_path)), kind)
         script = shell.Script((shell.command("printf", "%s|", *words),), (("BASE", "x"), ("ODD", "".join(words))))
-        line, text = shell.wrap(script.render('step() { shift; "$@"; }\nmark() { printf %s "$ODD"; }\n', TOKEN))
-        out, _ = rig.popen(line).communicate(text, timeout=20)
+        text = shell.framed(script.render('step() { shift; "$@"; }\nmark() { printf %s "$ODD"; }\n', TOKEN))
+        out, _ = rig.popen(shell.waiting()).communicate(text, timeout=20)
         rig.close()
         assert out.decode() == "".join(f"{word}|" for word in words or [""]) + "".join(words)
 

@@ -26,6 +26,7 @@ FLOORS = [
     {"machine.ssh_config"},
     {"machine.forward"},
     {"machine.link", "machine.known_hosts", "machine.wire"},
+    {"machine.spare"},
     {"config", "flags"},
     {"registry", "roles"},
     {"envfile", "keys"},

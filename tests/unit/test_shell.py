@@ -79,15 +79,12 @@ def test_only_words_that_read_the_input_get_it() -> None:
 
 
 def test_root_runs_a_script_in_the_login_s_own_home() -> None:
-    line, _ = shell.wrap("true\n", sudo=True)
-    assert line.startswith('exec sudo -n env HOME="$HOME" sh -c ')
-    assert "sudo" not in shell.wrap("true\n")[0]
+    assert shell.waiting(sudo=True).startswith('exec sudo -n env HOME="$HOME" sh -c ')
+    assert "sudo" not in shell.waiting()
 
 
-def test_a_wrapped_script_counts_bytes_and_not_characters() -> None:
-    line, text = shell.wrap("echo é\n")
-    assert len(text) == 8
-    assert "bs=8 count=1 " in line
+def test_a_script_s_length_counts_bytes_and_not_characters() -> None:
+    assert shell.framed("echo é\n") == b"8\necho \xc3\xa9\n"
 
 
 # --- parse -----------------------------------------------------------------------------------------------------
