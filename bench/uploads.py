@@ -124,7 +124,7 @@ class Ours:
         """Bring HEAD's files, and none of a release's own: those are no upload of a source."""
         tree = release.read(self._setup, self._templates)
         made = release.make(self._setup, tree, self._templates)
-        seen = self._run.observe(made.release.manifest)
+        seen = self._run.observe(tree.stamps)
         planned = {
             host: Plan(
                 steps={

@@ -56,7 +56,7 @@ def _of_files(setup: Setup, console: Console) -> list[Finding]:
 
 def _of_hosts(setup: Setup, fleet: Fleet, console: Console) -> list[Finding]:
     app = setup.app
-    seen = observe(app, fleet, "")
+    seen = observe(app, fleet)
     unfit = {
         host: hosts.unfit(app, facts, lock.describe(facts.locked) if facts.locked else "")
         for host, facts in seen.items()

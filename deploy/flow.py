@@ -56,7 +56,7 @@ def deploy(setup: Setup, connect: Connect, console: Console, options: Options) -
     means = means_of(setup)
     fleet = connect()
     with engaged(setup.app, fleet, console, f"deploy {made.release.id}", Terms(options.wait), means) as run:
-        seen = run.observe(made.release.manifest)
+        seen = run.observe(tree.stamps)
         tell_of_maintenance(console, seen)
         made = release.replacing(made, plans.newest_live(setup.app, seen.values()))
         if not options.force and all(
@@ -109,7 +109,7 @@ def plan(setup: Setup, connect: Connect, console: Console, options: Options) -> 
             console.say(f"{setup.adopted.file}: {note}")
     means = means_of(setup)
     fleet = connect()
-    seen = observe(setup.app, fleet, made.release.manifest)
+    seen = observe(setup.app, fleet, source=tree.stamps)
     made = release.replacing(made, plans.newest_live(setup.app, seen.values()))
     if not options.force and all(
         plans.is_unchanged(setup.app, host, seen[host], made.of(host).release) for host in seen
@@ -145,7 +145,7 @@ def config(setup: Setup, console: Console, options: Options) -> None:
 def status(setup: Setup, connect: Connect, console: Console) -> None:
     """Show one table over all hosts: what is live, since when, and how it feels."""
     app = setup.app
-    seen = observe(app, connect(), "", questions.probe())
+    seen = observe(app, connect(), questions.probe())
     console.table(
         *with_purpose(
             ("host", "live", "release", "since", "health", "containers", "settings stack", "idle"),

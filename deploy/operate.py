@@ -45,7 +45,7 @@ DAY = 86_400
 def ps(setup: Setup, connect: Connect, console: Console) -> None:
     """Show every container of the app, on every host."""
     app = setup.app
-    seen = observe(app, connect(), "")
+    seen = observe(app, connect())
     rows = {host: _containers(app, host, facts) for host, facts in seen.items()}
     console.table(
         *with_purpose(("host", "stack", "service", "state", "health", "restarts", "since (UTC)", "image"), rows)
@@ -79,7 +79,7 @@ def _containers(app: App, host: Host, facts: Facts) -> list[tuple[str, ...]]:
 def releases(setup: Setup, connect: Connect, console: Console) -> None:
     """Show every release that lies on a host: the ways back, and what is live."""
     app = setup.app
-    seen = observe(app, connect(), "")
+    seen = observe(app, connect())
     rows = [
         (stored.id, str(host), _use(app, facts, stored.id), *_origin(stored.record))
         for host, facts in seen.items()
@@ -275,7 +275,7 @@ def diff_env(setup: Setup, connect: Connect, console: Console) -> None:
     """
     app = setup.app
     fleet = connect()
-    live = _lives(app, observe(app, fleet, ""))
+    live = _lives(app, observe(app, fleet))
     theirs = fleet.each(lambda m: _own_files(app, m, live[m.host], ".env"))
     rows = []
     for host, found in theirs.items():

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from deploy import clock, roles, source
 from deploy.errors import ConfigError, Refused
-from deploy.recipe import compose, derive, facts, files
+from deploy.recipe import compose, derive, facts, files, manifest
 from deploy.recipe.model import Release
 from deploy.source import File
 
@@ -98,12 +98,12 @@ def make(setup: Setup, tree: Tree, templates: Templates) -> Made:
         {name: compose.read(stacks[name], f"templates/{name}") for _, name in app.colour_files},
     )
     conf = _conf_digest(confs)
-    manifest = files.manifest_digest(tree.stamps)
+    source = manifest.digest(tree.stamps)
     release = Release(
         id=_ident(tree),
-        fingerprint=_fingerprint(setup, manifest, conf, stacks),
+        fingerprint=_fingerprint(setup, source, conf, stacks),
         conf=conf,
-        manifest=manifest,
+        manifest=source,
         revision=tree.revision,
         origin=tree.origin,
         who=who(),

@@ -18,7 +18,7 @@ from deploy.recipe import files
 from deploy.recipe.steps import BEFORE_FINISH, Cargo, Docket, Parcel, Phase, Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from deploy.apply import Machine
     from deploy.config import Setup
@@ -32,14 +32,18 @@ STOPPED = "stopped by the operator"
 Plans = dict["Host", Plan]
 
 
-def observe(app: App, fleet: Fleet, manifest: str, *more: shell.Command, run: str = "") -> dict[Host, Facts]:
-    """Ask every host for its facts; nothing is written. A run that holds the lock gives its id."""
+def observe(
+    app: App, fleet: Fleet, *more: shell.Command, source: Mapping[str, str] | None = None, run: str = ""
+) -> dict[Host, Facts]:
+    """Ask every host for its facts, among them how its source differs from `source` (stamps by path), if that is given.
+
+    Nothing is written. A run that holds the lock gives its id.
+    """
     variables = questions.variables(app)
+    asked = (*more, *questions.volumes(app), questions.observe(source))
     return {
-        host: replace(questions.read(answers), runs=host.runs)
-        for host, answers in fleet.each(
-            lambda m: ask(m, variables, *more, *questions.volumes(app), questions.observe(manifest), run=run)
-        ).items()
+        host: replace(questions.read(answers, source), runs=host.runs)
+        for host, answers in fleet.each(lambda machine: ask(machine, variables, *asked, run=run)).items()
     }
 
 
@@ -139,9 +143,9 @@ class Run:
     beside: tuple[Machine, ...] = ()
     plans_beside: Plans = field(default_factory=dict)
 
-    def observe(self, manifest: str = "") -> dict[Host, Facts]:
+    def observe(self, source: Mapping[str, str] | None = None) -> dict[Host, Facts]:
         """Look from behind the fence: nothing that an earlier run left at work may change what is seen."""
-        return observe(self.app, self.fleet, manifest, run=self.id)
+        return observe(self.app, self.fleet, source=source, run=self.id)
 
     def carry_out(
         self, verb: str, planned: Plans, to: Release, parcels: Callable[[Parcel], IO[bytes]], batching: Batching

@@ -41,7 +41,7 @@ def stage(setup: Setup, connect: Connect, console: Console, options: Options) ->
     means = means_of(setup)
     fleet = connect()
     with engaged(app, fleet, console, f"stage {made.release.id}", Terms(options.wait), means) as run:
-        seen = run.observe(made.release.manifest)
+        seen = run.observe(tree.stamps)
         made = release.replacing(made, plans.newest_live(app, seen.values()))
         if not options.force and (standing := _same(app, seen, made.release)):
             console.emit(Event("ended", text=f"nothing to do: {standing} (--force stages all the same)"))
@@ -159,7 +159,7 @@ def preview(setup: Setup, connect: Connect, console: Console, port: int) -> None
     """
     app = setup.app
     fleet = connect()
-    (host, facts), *_ = observe(app, fleet, "").items()
+    (host, facts), *_ = observe(app, fleet).items()
     idle = plans.idle_colour(facts)
     shown = waiting.release_of(app, facts, idle)
     if not shown:

@@ -50,9 +50,15 @@ ensure_volumes() {
     for volume; do docker volume create "$volume" >/dev/null || return; done
 }
 
-# validate COLOUR FILE: both compose files are well-formed, on this host's own compose, before anything is started.
+# validate COLOUR FILE: both compose files are well-formed, on this host's own compose, before anything is started. Each takes
+# compose longer to start than to read.
 validate() {
-    colour_stack "$1" "$2" config -q && settings config -q
+    colour_stack "$1" "$2" config -q &
+    colours=$!
+    well=0
+    settings config -q || well=$?
+    wait "$colours" || well=$?
+    return "$well"
 }
 
 # build COLOUR FILE SERVICE: the image of this release, unless it is here.

@@ -1,8 +1,9 @@
 # shellcheck shell=sh
 # What a host is asked. These words only look: not one of them writes.
 
-# observe MANIFEST: answer everything that a plan is made from. MANIFEST is the digest that the source should
-# have: when it does, the list of its files stays at home; without one nobody wants to know.
+# observe MANIFEST PART...: answer everything that a plan is made from. MANIFEST is the digest that the source should
+# have: when it does, the list of its files stays at home; without one nobody wants to know. Each PART is the digest of a part
+# of that list: those parts that are alike stay at home, too.
 #
 # The engine is asked all at once: each question takes docker longer to start than to answer.
 observe() {
@@ -40,15 +41,38 @@ observe() {
         if [ "$(printf '%s' "$have" | sha256sum | cut -c1-64)" = "$1" ]; then
             answer source_same
         else
-            tell_source
+            shift
+            tell_parts "$@" || printf '%s' "$have" | tell_source
         fi
     fi
 }
 newline='
 '
 
-# tell_source: what `answer` would say of each line, in as few writes as there are blocks: each write is a packet.
-tell_source() { printf '%s' "$have" | LC_ALL=C sed "s/^/$(printf '\036%s = file\t' "$TOKEN")/"; }
+# tell_source [FILE...]: what `answer` would say of each line, in as few writes as there are blocks: each write is a packet.
+tell_source() { LC_ALL=C sed "s/^/$(printf '\036%s = file\t' "$TOKEN")/" "$@"; }
+
+# tell_parts PART...: the lines of those parts that are not as PART... has them. A part is what begins with the same two digits
+# of a file's digest; PART is those two, a colon, and eight digits of the digest of its lines (deploy/recipe/manifest.py).
+# A host that has no room to sort them tells all.
+tell_parts() {
+    [ $# != 0 ] && [ -n "$have" ] || return
+    into=$(mktemp -d 2>/dev/null) || return
+    if ! sort_parts || ! here=$(cd "$into" && sha256sum -- *); then
+        rm -rf "$into"
+        return 1
+    fi
+    here=$(printf '%s\n' "$here" | awk '{ print $2 ":" substr($1, 1, 8) }')
+    differ=$(printf '%s\n' "$here" "$@" | LC_ALL=C sort | uniq -u | cut -c1-2 | uniq)
+    told=
+    for part in $differ; do
+        answer differs "$part"
+        [ ! -f "$into/$part" ] || told="$told $into/$part"
+    done
+    # shellcheck disable=SC2086  # names of our own making
+    [ -z "$told" ] || tell_source $told
+    rm -rf "$into"
+}
 
 # at_once WORD...: words without arguments, side by side; false when one of them fails.
 at_once() {
@@ -60,6 +84,14 @@ at_once() {
     all=0
     for job in $jobs; do wait "$job" || all=$?; done
     return "$all"
+}
+
+sort_parts() {
+    printf '%s' "$have" | LC_ALL=C awk -v into="$into" '{
+        digest = $2
+        sub(/^\\/, "", digest)
+        print >(into "/" substr(digest, 1, 2))
+    }'
 }
 
 find_compose() {

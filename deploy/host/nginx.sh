@@ -114,10 +114,11 @@ watch_colour() {
 }
 
 # connections COLOUR: how many connections nginx holds to a colour or is opening, from its own socket tables (states 01
-# and 02: established, SYN sent).
+# and 02: established, SYN sent). Where the colour's addresses are `known`, they are not asked for.
 # Not to be able to look is not to see nothing: then it answers 1, and says no number.
 connections() {
-    ips=$(addresses "$PROJECT-$1") || return 1
+    ips=${known:-}
+    [ -n "$ips" ] || ips=$(addresses "$PROJECT-$1") || return 1
     patterns=
     for ip in $ips; do
         patterns="$patterns $(echo "$ip" | awk -F. '{ printf "%02X%02X%02X%02X", $4, $3, $2, $1 }')"
@@ -136,7 +137,10 @@ connections() {
 drain() {
     [ -n "$(of_stack "$PROJECT-$1")" ] || return 0
     [ -n "$(nginx_id)" ] || return 0
-    sleep 1
+    sleep 1 &
+    first=$!
+    known=$(addresses "$PROJECT-$1") || known=
+    wait "$first"
     until_deadline "$2" drained "$1" && return 0
     if open=$(connections "$1"); then
         found "$open connections to $1 were still open after $2 s, and are cut"

@@ -7,11 +7,11 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from deploy.recipe import shell
+from deploy.recipe import manifest, shell
 from deploy.recipe.model import Colour, Container, Facts, Release, StoredRelease, Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from deploy.recipe.model import App
     from deploy.recipe.shell import Answer, Command
@@ -33,9 +33,12 @@ def variables(app: App, *, release_id: str = "", compose: str = "") -> tuple[tup
     )
 
 
-def observe(manifest: str) -> Command:
-    """Ask for everything a plan is made from. `manifest` is the digest that the source should have, or ''."""
-    return shell.command("observe", manifest)
+def observe(source: Mapping[str, str] | None = None) -> Command:
+    """Ask for everything a plan is made from; of the source, how it differs from these stamps by path, if any."""
+    if source is None:
+        return shell.command("observe", "")
+    parts = (f"{part}:{digest}" for part, digest in manifest.parts(source).items())
+    return shell.command("observe", manifest.digest(source), *parts)
 
 
 def volumes(app: App) -> tuple[Command, ...]:
@@ -69,8 +72,11 @@ def read_files(answers: Iterable[Answer]) -> dict[str, bytes]:
     return {name: "".join(f"{line}\n" for line in each).encode() for name, each in lines.items()}
 
 
-def read(answers: Iterable[Answer]) -> Facts:
-    """Fold a host's answers into Facts. An answer that is not known is an error in this house, not on the host."""
+def read(answers: Iterable[Answer], source: Mapping[str, str] | None = None) -> Facts:
+    """Fold a host's answers into Facts. `source` is what `observe` was asked with: the host says where it differs.
+
+    An answer that is not known is an error in this house, not on the host.
+    """
     known: dict[str, list[tuple[str, ...]]] = {}
     for answer in answers:
         known.setdefault(answer.key, []).append(answer.values)
@@ -96,7 +102,7 @@ def read(answers: Iterable[Answer]) -> Facts:
         releases=tuple(sorted((_stored(values, images) for values in known.get("release", ())), key=lambda r: r.id)),
         orphans=tuple(sorted(tag for tag in map(_tag, images) if _RELEASE.fullmatch(tag) and tag not in stored)),
         source_same="source_same" in known,
-        source=tuple(file for values in known.get("file", ()) if (file := _file("\t".join(values)))[0]),
+        source=_source(known, source or {}),
         disk_free=int(one("disk_free") or 0),
         lacks=tuple(values[0] for values in known.get("lacks", ())),
         trouble=one("no_docker"),
@@ -113,7 +119,7 @@ def read(answers: Iterable[Answer]) -> Facts:
 _KEYS = {
     "base", "docker", "no_docker", "compose", "container", "image", "switch", "proxy_runs", "conf", "nginx_dir",
     "release", "source_same", "file", "disk_free", "lacks", "health", "locked", "maintenance", "architecture",
-    "volume", "volume_user", "volume_like", "waiting",
+    "differs", "volume", "volume_user", "volume_like", "waiting",
 }  # fmt: skip
 
 
@@ -191,13 +197,12 @@ def record_text(release: Release) -> str:
     )
 
 
-def _file(line: str) -> tuple[str, str]:
-    """Split a manifest line into path and stamp: `f <sha256>  ./path` -> (`path`, `f <sha256>`)."""
-    stamp, _, path = line.partition("  ./")
-    if stamp[2:3] == "\\":
-        path = re.sub(r"\\(.)", lambda found: {"n": "\n", "r": "\r"}.get(found[1], found[1]), path)
-        stamp = stamp[:2] + stamp[3:]
-    return path, stamp
+def _source(known: Mapping[str, Sequence[tuple[str, ...]]], asked: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return path and stamp of each file: those that the host has told, and those of the parts in which it is alike."""
+    told = tuple(file for values in known.get("file", ()) if (file := manifest.read("\t".join(values)))[0])
+    differ = {part for (part,) in known.get("differs", ())}
+    alike = (file for file in asked.items() if manifest.part_of(file[1]) not in differ) if differ else ()
+    return (*told, *alike)
 
 
 def history_of(line: str) -> dict[str, str]:

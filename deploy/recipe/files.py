@@ -24,21 +24,6 @@ def digest(*parts: bytes) -> str:
     return total.hexdigest()
 
 
-def manifest_digest(stamps: Mapping[str, str]) -> str:
-    """Return what `manifest | sha256sum` prints on a host that has exactly these files (see host/facts.sh)."""
-    lines = sorted(_manifest_line(path, stamp) for path, stamp in stamps.items())
-    return hashlib.sha256(b"".join(line + b"\n" for line in lines)).hexdigest()
-
-
-def _manifest_line(path: str, stamp: str) -> bytes:
-    """A name that holds a newline, a return or a backslash is marked by a backslash before the digest."""
-    kind, _, value = stamp.partition(" ")
-    if re.search(r"[\\\n\r]", path):
-        path = path.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
-        value = "\\" + value
-    return f"{kind} {value}  ./{path}".encode("utf-8", "surrogateescape")
-
-
 def lacking(stamps: Mapping[str, str], facts: Facts) -> frozenset[str]:
     """Return the paths whose file a host does not have, or has differently."""
     if facts.source_same:

@@ -108,13 +108,13 @@ class Operator:
 
     def live(self) -> list[str]:
         """Return the release that each host serves."""
-        facts = run.observe(self.setup().app, self._connect(), "")
+        facts = run.observe(self.setup().app, self._connect())
         return [plan.live_release(self.setup().app, each) for each in facts.values()]
 
     def waits(self) -> list[str]:
         """Say what waits in the idle colour of each host."""
         app = self.setup().app
-        return [waiting.describe(app, each) for each in run.observe(app, self._connect(), "").values()]
+        return [waiting.describe(app, each) for each in run.observe(app, self._connect()).values()]
 
     def assert_whole(self, *, waits: bool = False) -> None:
         """Every host serves the same release, from one colour, with its workers, and nothing is left over.

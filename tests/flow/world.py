@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from deploy import clock
 from deploy.errors import LinkLost, StepFailed, Unreachable
-from deploy.recipe import files, shell
+from deploy.recipe import manifest, shell
 from deploy.recipe.image import HERE
 from deploy.recipe.shell import Answer, Begin, End, Finished, Line
 
@@ -434,7 +434,7 @@ class _Words:
 
     # --- looks -------------------------------------------------------------------------------------------------
 
-    def do_observe(self, manifest: str) -> None:
+    def do_observe(self, wanted: str, *_parts: str) -> None:
         box = self.box
         for tool in box.lacks:
             self.answer("lacks", tool)
@@ -464,11 +464,11 @@ class _Words:
             self.answer("nginx_dir", conf)
         for ident, record in sorted(box.releases.items()):
             self.answer("release", ident, box.served.get(ident, 0), json.dumps(record))
-        if manifest:
-            self._answer_source(manifest)
+        if wanted:
+            self._answer_source(wanted)
 
-    def _answer_source(self, manifest: str) -> None:
-        if files.manifest_digest(self.box.source) == manifest:
+    def _answer_source(self, wanted: str) -> None:
+        if manifest.digest(self.box.source) == wanted:
             self.answer("source_same")
         else:
             for path, stamp in sorted(self.box.source.items()):

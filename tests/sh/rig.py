@@ -30,8 +30,8 @@ TOKEN = "0123456789abcdef"  # noqa: S105  # it marks lines, it opens nothing
 SHELLS = ("dash", "bash", "busybox")
 
 TOOLS = (
-    "awk", "basename", "cat", "cut", "date", "dd", "df", "find", "flock", "gzip", "head", "ln", "mkdir", "mv",
-    "readlink", "rm", "rmdir", "sed", "sha256sum", "sleep", "sort", "tail", "tar", "timeout",
+    "awk", "basename", "cat", "cut", "date", "dd", "df", "find", "flock", "gzip", "head", "ln", "mkdir",
+    "mktemp", "mv", "readlink", "rm", "rmdir", "sed", "sha256sum", "sleep", "sort", "tail", "tar", "timeout", "uniq",
 )  # fmt: skip
 """Every program that the library may use on a host. Another one would have to be on every host."""
 

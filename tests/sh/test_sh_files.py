@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rig import SHELLS, Rig, lacks
 from test_sh_observe import has_docker
 
-from deploy.recipe import facts, files, shell
+from deploy.recipe import facts, files, manifest, shell
 from deploy.source import File, Leaf, Tree, pack
 
 
@@ -81,14 +81,18 @@ ESCAPED = {
 
 
 def compare(rig: Rig, leaves: dict[str, Leaf]) -> None:
-    """The host's digest is ours, and its list reads as ours."""
+    """The host's digest is ours; its list reads as ours; and so does what it tells of it where it differs."""
     stamps = stamps_of(leaves)
     has_docker(rig)
     (rig.base / "source").mkdir(parents=True, exist_ok=True)
     plant(rig.base / "source", leaves)
-    outcome = rig.look(facts.observe(files.manifest_digest(stamps)), facts.observe("0" * 64))
-    assert dict(facts.read(outcome.answers).source) == stamps
-    assert len(outcome.values("source_same")) == 1
+    assert facts.read(rig.look(facts.observe(stamps)).answers).source_same
+    kept = list(stamps)[1:]
+    differing = {"else": file().stamp()}, {path: stamps[path] for path in kept}, {**stamps, "more": link("x").stamp()}
+    for source in differing:
+        seen = facts.read(rig.look(facts.observe(source)).answers, source)
+        assert seen.source_same == (source == stamps)
+        assert seen.source_same or dict(seen.source) == stamps
 
 
 def test_the_manifest_of_nasty_names_is_ours_byte_for_byte(rig: Rig) -> None:
@@ -101,12 +105,41 @@ def test_the_owner_s_bit_decides_whether_a_file_is_executable(rig: Rig) -> None:
     (rig.base / "source" / "mine").chmod(0o744)
     (rig.base / "source" / "theirs").chmod(0o655)
     has_docker(rig)
-    seen = dict(facts.read(rig.look(facts.observe("0" * 64)).answers).source)
+    seen = dict(facts.read(rig.look(facts.observe({})).answers).source)
     assert {path: stamp[0] for path, stamp in seen.items()} == {"mine": "x", "theirs": "f"}
 
 
 def test_an_empty_source_has_our_digest(rig: Rig) -> None:
     compare(rig, {})
+
+
+def test_of_a_source_only_the_parts_that_differ_are_told(rig: Rig) -> None:
+    leaves = {f"many/{number}": file(f"{number}".encode()) for number in range(2000)}
+    has_docker(rig)
+    plant(rig.base / "source", leaves)
+    stamps = stamps_of(leaves)
+    source = {**stamps, "many/7": file(b"edited").stamp(), "new": file().stamp()}
+    del source["many/8"]
+    outcome = rig.look(facts.observe(source))
+    assert len(outcome.values("file")) < 2000 / 256 * 4 * 2
+    assert not list(Path(tempfile.gettempdir()).glob("tmp.*/00"))
+    seen = facts.read(outcome.answers, source)
+    assert dict(seen.source) == stamps
+    assert len(seen.source) == len(stamps)
+    assert files.lacking(source, seen) == {"many/7", "new"}
+    assert files.stale(source, seen) == ("many/8",)
+
+
+def test_a_host_without_room_to_sort_tells_all(rig: Rig) -> None:
+    leaves = {f"{number}": file(f"{number}".encode()) for number in range(20)}
+    has_docker(rig)
+    plant(rig.base / "source", leaves)
+    source = {**stamps_of(leaves), "7": file(b"edited").stamp()}
+    for mktemp in ("exit 1", "echo /nowhere/at/all"):
+        rig.program("mktemp", mktemp)
+        outcome = rig.look(facts.observe(source))
+        assert outcome.finished
+        assert (len(outcome.values("file")), outcome.values("differs")) == (20, [])
 
 
 @pytest.mark.parametrize(
@@ -122,7 +155,7 @@ def test_an_empty_source_has_our_digest(rig: Rig) -> None:
     ids=["content", "name", "executable", "link", "target", "more"],
 )
 def test_every_difference_shows_in_the_digest(before: dict[str, Leaf], after: dict[str, Leaf]) -> None:
-    assert files.manifest_digest(stamps_of(before)) != files.manifest_digest(stamps_of(after))
+    assert manifest.digest(stamps_of(before)) != manifest.digest(stamps_of(after))
 
 
 names = st.text(

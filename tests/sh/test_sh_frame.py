@@ -227,8 +227,8 @@ def test_a_clock_that_stands_stretches_no_wait(rig: Rig) -> None:
 
 def test_the_tools_of_a_host_are_those_that_a_host_is_asked_for() -> None:
     """`observe` names what an ordinary host might lack; the rest is in every coreutils, findutils and busybox."""
-    always = {"basename", "cat", "cut", "date", "df", "find", "head", "ln", "mkdir", "mv", "readlink", "rm", "rmdir",
-              "sed", "sleep", "sort", "tail"}  # fmt: skip
+    always = {"basename", "cat", "cut", "date", "df", "find", "head", "ln", "mkdir", "mktemp", "mv", "readlink", "rm",
+              "rmdir", "sed", "sleep", "sort", "tail", "uniq"}  # fmt: skip
     asked = next(line for line in library().splitlines() if "for tool in" in line)
     assert set(asked.replace(";", " ").split()) >= set(TOOLS) - always
     assert tools_of("dash").is_dir()

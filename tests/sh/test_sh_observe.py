@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rig import NGINX_PS, VARIABLES, Rig
 
-from deploy.recipe import facts, files
+from deploy.recipe import facts
 from deploy.recipe.model import App, Colour, Container, Facts, Host, Release
 
 PS = 'ps -a --format {{.ID}} {{.Label "com.docker.compose.project"}}'
@@ -28,10 +28,10 @@ def has_docker(rig: Rig) -> None:
     rig.docker("info --format {{.DockerRootDir}}", "/nowhere\n")
 
 
-def observe(rig: Rig, manifest: str = "") -> Facts:
-    outcome = rig.look(facts.observe(manifest))
+def observe(rig: Rig, source: dict[str, str] | None = None) -> Facts:
+    outcome = rig.look(facts.observe(source))
     assert outcome.finished, outcome.text
-    return facts.read(outcome.answers)
+    return facts.read(outcome.answers, source)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_looking_writes_nothing(bare: Rig) -> None:
 
 
 def test_a_host_without_docker_says_so_and_is_asked_no_further(rig: Rig) -> None:
-    outcome = rig.look(facts.observe(""))
+    outcome = rig.look(facts.observe())
     seen = facts.read(outcome.answers)
     assert seen.lacks == ("docker",)
     assert "not found" in seen.trouble
@@ -138,7 +138,7 @@ def test_a_docker_that_fails_half_way_is_no_answer(bare: Rig) -> None:
     """A host that seems to run nothing would be taken for a bare one."""
     bare.docker(PS, "aaa app-blue\n")
     bare.docker("inspect *", status=1)
-    assert not bare.look(facts.observe("")).finished
+    assert not bare.look(facts.observe()).finished
 
 
 def test_a_release_has_an_image_when_docker_has_one_by_its_name(bare: Rig) -> None:
@@ -176,7 +176,7 @@ def test_the_configuration_in_use_and_those_that_lie_there_are_told_apart(bare: 
 
 def test_the_base_is_told_as_an_absolute_path(bare: Rig) -> None:
     bare.base.mkdir()
-    outcome = bare.look(facts.observe(""), BASE="greenroom/app")
+    outcome = bare.look(facts.observe(), BASE="greenroom/app")
     assert facts.read(outcome.answers).base == str(bare.base.resolve())
 
 
@@ -234,16 +234,16 @@ def test_a_disk_of_many_terabytes_is_still_a_whole_number(bare: Rig) -> None:
 def test_a_source_that_is_as_it_should_be_is_not_listed(bare: Rig) -> None:
     (bare.base / "source").mkdir(parents=True)
     (bare.base / "source" / "a.py").write_text("1")
-    stamps = dict(observe(bare, "0" * 64).source)
+    stamps = dict(observe(bare, {}).source)
     assert list(stamps) == ["a.py"]
-    seen = observe(bare, files.manifest_digest(stamps))
+    seen = observe(bare, stamps)
     assert (seen.source_same, seen.source) == (True, ())
 
 
 def test_a_source_that_differs_is_listed(bare: Rig) -> None:
     (bare.base / "source").mkdir(parents=True)
     (bare.base / "source" / "a.py").write_text("1")
-    seen = observe(bare, "0" * 64)
+    seen = observe(bare, {})
     assert not seen.source_same
     assert [path for path, _ in seen.source] == ["a.py"]
 
@@ -269,12 +269,12 @@ def test_the_engine_is_asked_all_at_once(bare: Rig) -> None:
 @pytest.mark.parametrize("question", ["images *", PS])
 def test_one_question_that_fails_is_no_answer_at_all(bare: Rig, question: str) -> None:
     bare.docker(question, status=1)
-    assert not bare.look(facts.observe("")).finished
+    assert not bare.look(facts.observe()).finished
 
 
 def test_no_source_is_neither_the_same_nor_listed(bare: Rig) -> None:
     bare.base.mkdir()
-    seen = observe(bare, files.manifest_digest({}))
+    seen = observe(bare, {})
     assert (seen.source_same, seen.source) == (False, ())
 
 

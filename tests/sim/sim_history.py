@@ -33,7 +33,7 @@ from deploy.config import Setup
 from deploy.console import Console
 from deploy.errors import Failed, GreenroomError, HostFailures, NeedsHuman, Refused
 from deploy.keys import Ssh
-from deploy.recipe import files
+from deploy.recipe import manifest
 from deploy.recipe.model import App, Health, Host, Release
 from deploy.run import Batching
 
@@ -480,7 +480,7 @@ class History:
             id=f"{self.utc_now():%Y%m%d-%H%M%S}-{operator.name}",
             fingerprint=f"{version} {act.conf}",
             conf=act.conf,
-            manifest=files.manifest_digest(stamps),
+            manifest=manifest.digest(stamps),
             who=operator.name,
             definitions=tuple((name, f"definition of {name}") for name in SERVICES),
         )

@@ -405,12 +405,12 @@ class SimWords(_Words):
 
     # --- looks -------------------------------------------------------------------------------------------------
 
-    def sim_observe(self, manifest: str) -> Doing:
+    def sim_observe(self, wanted: str, *_parts: str) -> Doing:
         yield self.proc.took(0.3)
         if self.clock.now < self.host.engine_at:
             self.answer("no_docker", "Cannot connect to the Docker daemon")
         else:
-            self.do_observe(manifest)
+            self.do_observe(wanted)
         return 0
 
     def _answer_containers(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -201,9 +202,28 @@ def test_a_look_before_the_release_is_known_has_all_names_set() -> None:
 
 
 def test_questions_are_words_of_the_library() -> None:
-    assert [str(q) for q in (facts.observe("00ff"), facts.probe(), facts.examine("80", "8000"), facts.history(3))] == [
-        "observe 00ff", "probe", "examine 80 8000", "history_lines 3",
+    assert [str(q) for q in (facts.observe(), facts.probe(), facts.examine("80", "8000"), facts.history(3))] == [
+        "observe ''", "probe", "examine 80 8000", "history_lines 3",
     ]  # fmt: skip
+
+
+def test_a_source_is_asked_for_by_its_digest_and_those_of_its_parts() -> None:
+    """A part has the files whose digests begin with the same two digits."""
+    source = {"b": "f aa01", "a": "x aa02", "link": "l 07ff"}
+    assert facts.observe(source).words == (
+        "observe",
+        hashlib.sha256(b"f aa01  ./b\nl 07ff  ./link\nx aa02  ./a\n").hexdigest(),
+        "07:" + hashlib.sha256(b"l 07ff  ./link\n").hexdigest()[:8],
+        "aa:" + hashlib.sha256(b"f aa01  ./b\nx aa02  ./a\n").hexdigest()[:8],
+    )
+
+
+def test_what_a_host_does_not_tell_is_as_it_was_asked() -> None:
+    source = {"a": "f aa01", "b": "f bb01"}
+    told = [Answer("differs", ("bb",)), Answer("file", ("f bb02  ./b",)), Answer("file", ("f bb03  ./c",))]
+    assert dict(facts.read(told, source).source) == {"a": "f aa01", "b": "f bb02", "c": "f bb03"}
+    assert facts.read(told[1:2], source).source == (("b", "f bb02"),)
+    assert facts.read([], source).source == ()
 
 
 # --- history ---------------------------------------------------------------------------------------------------

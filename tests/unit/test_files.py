@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.recipe import files
+from deploy.recipe import files, manifest
 from deploy.recipe.model import Facts, Host, Release
 from deploy.recipe.steps import Parcel
 
@@ -41,23 +41,23 @@ def test_a_digest_is_the_same_in_every_run() -> None:
 def test_a_manifest_is_lines_in_the_order_of_bytes() -> None:
     stamps = {"b": "f 02", "a b": "x 01", "é": "f 02", "z": "l 03"}
     text = "f 02  ./b\nf 02  ./é\nl 03  ./z\nx 01  ./a b\n"
-    assert files.manifest_digest(stamps) == hashlib.sha256(text.encode()).hexdigest()
+    assert manifest.digest(stamps) == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_lines_are_sorted_without_their_ends_as_sort_does() -> None:
     """A tab is smaller than a newline."""
     text = "f 00  ./a\nf 00  ./a\tb\n"
-    assert files.manifest_digest({"a\tb": "f 00", "a": "f 00"}) == hashlib.sha256(text.encode()).hexdigest()
+    assert manifest.digest({"a\tb": "f 00", "a": "f 00"}) == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_names_of_files_and_links_are_escaped() -> None:
     text = "f \\00  ./a\\\\b\\nc\\rd\nl \\00  ./a\\\\b\n"
     stamps = {"a\\b\nc\rd": "f 00", "a\\b": "l 00"}
-    assert files.manifest_digest(stamps) == hashlib.sha256(text.encode()).hexdigest()
+    assert manifest.digest(stamps) == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_names_that_are_no_unicode_keep_their_bytes() -> None:
-    assert files.manifest_digest({"\udcff": "f 00"}) == hashlib.sha256(b"f 00  ./\xff\n").hexdigest()
+    assert manifest.digest({"\udcff": "f 00"}) == hashlib.sha256(b"f 00  ./\xff\n").hexdigest()
 
 
 # --- lacking, stale, send --------------------------------------------------------------------------------------

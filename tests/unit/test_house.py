@@ -61,7 +61,7 @@ FLOORS = [
         "recipe.hooks",
         "recipe.preview",
     },
-    {"recipe.adopted"},
+    {"recipe.adopted", "recipe.manifest"},
     {"recipe.shapes"},
     {"recipe.steps", "recipe.compose"},
     {"recipe.shell", "recipe.model"},
