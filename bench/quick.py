@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from testbed.load import Report
+
 ROUNDS = 3
 
 
@@ -102,8 +104,9 @@ done'"""
 
 
 def main() -> int:
-    (target,) = testbed.up(1)
-    testbed.reset([target])
+    targets = testbed.up(3)
+    target = targets[0]
+    testbed.reset(targets)
     with tempfile.TemporaryDirectory() as folder:
         project = Project.create(Path(folder) / "project", [target])
         must(project, "deploy", "--settle=0")
@@ -113,8 +116,9 @@ def main() -> int:
             Figure("an unchanged deploy", timed(lambda: must(project, "deploy")), 3, "s"),
             Figure("remote commands of a deploy", (float(commands(project, target)),), 12, "commands"),
         ]
-    figures.append(Figure("`inv --list`, against an empty tasks.py", listing(), 1.3, "x"))
-    print(f"\n{'one host, ' + target.kind:<62}{'min':>8}{'median':>8}{'max':>8}   goal")
+    figures.append(standing_by(targets))
+    figures.append(Figure("`inv --list`, against an empty tasks.py", listing(), 1.15, "x"))
+    print(f"\n{'one host where not said, ' + target.kind:<62}{'min':>8}{'median':>8}{'max':>8}   goal")
     for figure in figures:
         print(figure)
     return 0
@@ -136,6 +140,34 @@ def flips(project: Project, target: testbed.Target) -> list[Figure]:
     ]
 
 
+def standing_by(targets: list[testbed.Target]) -> Figure:
+    """Roll back to a colour that stands by, on all hosts; the last of them to give its first answer counts."""
+    addresses = [target.address for target in targets]
+    backs = []
+    testbed.reset(targets)
+    with tempfile.TemporaryDirectory() as folder:
+        project = Project.create(Path(folder) / "project", targets, {"standby": True})
+        must(project, "deploy", "--settle=0")
+        for number in range(ROUNDS):
+            project.commit(f"standby {number}")
+            must(project, "deploy", "--settle=0")
+            with Load(addresses, host_header=HOST_HEADER, rate=20, kinds=(GET_FRESH,)) as load:
+                time.sleep(1)
+                began = time.time()
+                must(project, "rollback", "--settle=0")
+            backs.append(max(first_of_another(load.report(), address) for address in addresses) - began)
+    return Figure(
+        f"a rollback's first answer where the old colour stands by, {len(targets)} hosts", tuple(backs), 0.5, "s"
+    )
+
+
+def first_of_another(report: Report, address: str) -> float:
+    """Return when an address first answered with another release than before, in seconds since 1970."""
+    answers = [r for r in report.requests if r.release and r.address == address]
+    new = next(r for r in answers if r.release != answers[0].release)
+    return new.wall + (new.ended - new.started)
+
+
 def users_of(project: Project, target: testbed.Target, *words: str) -> tuple[float, float, LookOut]:
     """Run a verb under load; return when it was typed, when the first user saw another release, and the look-out.
 
@@ -148,9 +180,7 @@ def users_of(project: Project, target: testbed.Target, *words: str) -> tuple[flo
         time.sleep(1)  # the release that is live must have answered before it can change
         began = time.time()
         must(project, *words)
-    answers = [r for r in load.report().requests if r.release]
-    new = next(r for r in answers if r.release != answers[0].release)
-    return began, new.wall + (new.ended - new.started), out
+    return began, first_of_another(load.report(), target.address), out
 
 
 def commands(project: Project, target: testbed.Target) -> int:
