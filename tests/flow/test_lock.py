@@ -497,3 +497,23 @@ def test_a_rollback_has_batches_too(operator_of: Any) -> None:
     story = [host for host, c in operator.world.log[before:] if c.words[0] in {"start", "stop"}]
     assert story == ["web1", "web1", "web2", "web2"]
     operator.assert_whole()
+
+
+@pytest.mark.parametrize("way", ["on", "back"])
+def test_a_rollback_that_ends_between_two_batches_says_how_to_go_on_and_how_back(operator_of: Any, way: str) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    (first,) = set(operator.live())
+    operator.write("2")
+    operator.deploy()
+    (second,) = set(operator.live())
+    list(operator.world.boxes.values())[1].refuse["gate"] = 1
+    with pytest.raises(NeedsHuman) as caught:
+        operator.rollback(batching=Batching(1))
+    assert operator.live() == [first, second]
+    wanted = {"on": first, "back": second}[way]
+    said = dict(each.split(": inv rollback --to=") for each in caught.value.mend.split("; "))
+    assert said[f"to go {way}"] == f"{wanted} --env=prod"
+    operator.rollback(wanted)
+    assert set(operator.live()) == {wanted}
+    operator.assert_whole()
