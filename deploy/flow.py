@@ -91,13 +91,17 @@ def rollback(setup: Setup, connect: Connect, console: Console, to: str = "", opt
         tell_of_maintenance(console, seen)
         target = to or plans.rollback_target(setup.app, seen)
         wanted = {host: _stored(setup.app, facts, host, target) for host, facts in seen.items()}
-        if all(plans.live_release(setup.app, facts) == target for facts in seen.values()):
+        is_there = all(plans.live_release(setup.app, facts) == target for facts in seen.values())
+        plan_one = plans.plan_tidy if is_there else plans.plan_rollback
+        planned = {host: plan_one(setup.app, host, facts, wanted[host]) for host, facts in seen.items()}
+        if not any(each.steps for each in planned.values()):
             console.emit(Event("ended", text=f"nothing to do: {_standing(setup.app, seen)}"))
             return
-        tell_of_waiting(setup.app, console, seen, but=target)
-        planned = {host: plans.plan_rollback(setup.app, host, facts, wanted[host]) for host, facts in seen.items()}
+        if not is_there:
+            tell_of_waiting(setup.app, console, seen, but=target)
         run.carry_out("rollback", planned, next(iter(wanted.values())), no_parcels, options.batching)
-        console.emit(Event("ended", text=f"{target} is live again on {_purposes(seen)}"))
+        said = "was live already, and what was left beside it is cleared away" if is_there else "is live again"
+        console.emit(Event("ended", text=f"{target} {said} on {_purposes(seen)}"))
 
 
 def plan(setup: Setup, connect: Connect, console: Console, options: Options) -> None:

@@ -68,6 +68,7 @@ class Lock:
         self._claim = claim
         self._since = _now()
         self._holds: dict[Host, Hold] = {}
+        self._given_up: set[Host] = set()
         self._beside: Machine | None = None
         self.lost: Refused | None = None
         self._ended = threading.Event()
@@ -108,17 +109,23 @@ class Lock:
     def mend(self, machine: Machine, stop: Callable[[], bool]) -> None:
         """Bring a machine back whose link was lost: the connection, the lock, and an engine that answers.
 
+        One that was waited for in vain is tried once more, in the undo, and not waited for again.
+
         Raises:
-            LinkLost: it stayed away for ABSENCE seconds, or `stop` said that nobody wants to wait.
+            LinkLost: it stayed away for ABSENCE seconds, or is still away, or `stop` said that nobody wants to wait.
             Locked: somebody else has had the lock meanwhile: what this run knows of the host is not true any more.
             StepFailed: docker does not come back.
 
         """
-        deadline = clock.monotonic() + ABSENCE
+        deadline = clock.monotonic() + (ABSENCE if machine.host not in self._given_up else 0)
         while away := self._return(machine):
-            if stop() or clock.monotonic() >= deadline:
+            is_over = clock.monotonic() >= deadline
+            if is_over:
+                self._given_up.add(machine.host)
+            if is_over or stop():
                 raise LinkLost(f"the link went away, and the host did not come back: {away.what}")
             clock.pause(LOOK, self._ended)
+        self._given_up.discard(machine.host)
 
     def _return(self, machine: Machine) -> GreenroomError | None:
         """Say why a machine is still away, if it is."""

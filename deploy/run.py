@@ -170,12 +170,11 @@ class Run:
             except (GreenroomError, KeyboardInterrupt) as error:
                 if not done:
                     raise
-                on = "promote" if verb == "promote" else "deploy"
                 rest = [host for host in planned if host not in done and host not in batch]
                 raise NeedsHuman(
                     f"{str(error) or STOPPED}\n{to.id} is live on {_hosts(done)}; "
                     f"{_hosts(batch)} failed{f'; not touched: {_hosts(rest)}' if rest else ''}.",
-                    mend=f"to go on: inv {on} --env={self.app.env}; to go back: inv rollback --env={self.app.env}",
+                    mend=_on_and_back(self.app.env, verb, to, [each.live for each in batch.values()]),
                 ) from None
             done += batch
 
@@ -305,6 +304,13 @@ class Run:
                 mend=f"see what users have now: inv status {env}; a deploy starts from there: inv deploy {env}",
             ) from None
         raise Failed(f"{reason}\nUndone on every host. Users have what they had: {before}.") from None
+
+
+def _on_and_back(env: str, verb: str, to: Release, lives: Iterable[str]) -> str:
+    """Say how to go on where some hosts have what was wanted and others have not, and how to go back."""
+    on = {"promote": "promote", "rollback": f"rollback --to={to.id}"}.get(verb, "deploy")
+    back = f"rollback --to={max(lives)}" if verb == "rollback" else "rollback"
+    return f"to go on: inv {on} --env={env}; to go back: inv {back} --env={env}"
 
 
 def no_parcels(parcel: Parcel | Cargo | Docket) -> IO[bytes]:

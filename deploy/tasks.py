@@ -72,7 +72,8 @@ def deploy(
 def rollback(opened: Opened, to: str = "", wait: str = "", batch: str = "", pause: str = "") -> None:
     """Go back to the release before, on every host.
 
-    Its env and nginx configuration come back with it. Nothing is built.
+    Its env and nginx configuration come back with it. Nothing is built. With --to=ID of what is live already it flips
+    nobody, and clears away what a run left beside it.
     """
     from deploy import flow
 

@@ -9,11 +9,12 @@ The laws of this file:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from deploy.recipe import data, docker, files, hooks, image, nginx, waiting
 from deploy.recipe.facts import variables
-from deploy.recipe.model import STANDBY, Colour
+from deploy.recipe.model import STAGED, STANDBY, Colour
 from deploy.recipe.steps import Phase, Plan
 
 if TYPE_CHECKING:
@@ -104,6 +105,27 @@ def plan_rollback(app: App, host: Host, facts: Facts, release: Release) -> Plan:
             else {Phase.PREPARE: (*_clear(app, facts, idle), *ready), Phase.UNDO: back},
         ),
         refusals=fitness(app, facts),
+        variables=variables(app, release_id=release.id, compose=facts.compose),
+    )
+
+
+def plan_tidy(app: App, host: Host, facts: Facts, release: Release) -> Plan:
+    """Decide what is left to do on a host that serves `release` already: the end of a rollback that broke there.
+
+    It has no steps where nothing is left. What waits on purpose is no leftover.
+    """
+    stale = stale_workers(app, host, facts, release)
+    old, confs = prunable(app, facts, release, spare=_staged(app, facts))
+    left = (
+        *((docker.refresh(stale),) if stale else ()),
+        *(() if waiting.waiting(app, facts) else _clear(app, facts, idle_colour(facts))),
+        *forget(app, old, (conf for conf in confs if conf != facts.conf)),
+    )
+    steps: hooks.Steps = {Phase.FINISH: (*left, files.record("rollback", release, release.id, "done"))} if left else {}
+    return Plan(
+        note=describe(app, facts),
+        live=release.id,
+        steps=hooks.around(app, host, facts, release, "rollback", steps),
         variables=variables(app, release_id=release.id, compose=facts.compose),
     )
 
@@ -216,12 +238,18 @@ def _remove_left(app: App, host: Host, facts: Facts, release: Release, verb: str
 
 
 def _conclude(app: App, facts: Facts, release: Release, verb: str) -> tuple[Step, ...]:
-    old_releases, old_confs = prunable(app, facts, release)
     return (
         files.record(verb, release, live_release(app, facts), "done"),
-        *((docker.forget_others(old_releases),) if old_releases and any(app.images) else ()),
-        *((files.forget(old_releases, f"the last {app.keep} are kept"),) if old_releases else ()),
-        *((files.forget_confs(old_confs),) if old_confs else ()),
+        *forget(app, *prunable(app, facts, release)),
+    )
+
+
+def forget(app: App, releases: Iterable[str], confs: Iterable[str]) -> tuple[Step, ...]:
+    releases, confs = tuple(releases), tuple(confs)
+    return (
+        *((docker.forget_others(releases),) if releases and any(app.images) else ()),
+        *((files.forget(releases, f"the last {app.keep} are kept"),) if releases else ()),
+        *((files.forget_confs(confs),) if confs else ()),
     )
 
 
@@ -410,29 +438,43 @@ def is_unchanged(app: App, host: Host, facts: Facts, release: Release) -> bool:
     leftovers = facts.of(app.stack(idle_colour(facts)))
     if app.standby and waiting.waits_there(app, facts, STANDBY):
         leftovers = ()
-    workers = workers_of(app, host, release)
-    stray_workers = [
-        name
-        for name in workers
-        if [c.image for c in facts.of(app.settings_stack, name) if c.runs] != [app.image(live.id)]
-    ]
-    return not (missing or changed or leftovers or stray_workers or any(strays(app, host, facts, release))) and (
+    stale = stale_workers(app, host, facts, replace(release, id=live.id))
+    return not (missing or changed or leftovers or stale or any(strays(app, host, facts, release))) and (
         facts.conf == release.conf or not facts.serves(app)
     )
 
 
-def prunable(app: App, facts: Facts, release: Release) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def stale_workers(app: App, host: Host, facts: Facts, release: Release) -> tuple[str, ...]:
+    """Return the workers of this host that do not run, or run something else than `release`."""
+    return tuple(
+        name
+        for name in workers_of(app, host, release)
+        if [c.image for c in facts.of(app.settings_stack, name) if c.runs] != [app.image(release.id)]
+    )
+
+
+def prunable(
+    app: App, facts: Facts, release: Release, spare: Iterable[str] = ()
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the releases and the nginx confs on a host that nothing needs once `release` is live.
 
-    Kept are the last `keep` that have been live, the one to come, the one it replaces and the way back from there.
+    Kept are the last `keep` that have been live, the one to come, the one it replaces and the way back from there, and
+    those to `spare`.
     """
     live = live_release(app, facts)
     served = sorted((r for r in facts.releases if r.served and r.id != release.id), key=lambda r: r.served)
-    keep = {release.id, live, release.replaces} | {r.id for r in served[-(app.keep - 1) :] if app.keep > 1}
+    keep = {release.id, live, release.replaces, *spare} | {r.id for r in served[-(app.keep - 1) :] if app.keep > 1}
     orphans = (ident for ident in facts.orphans if ident not in {release.id, live})  # no way back: their files are gone
     gone = (*(r.id for r in facts.releases if r.id not in keep), *orphans)
     confs = {r.record.conf for r in facts.releases if r.id in keep and r.record} | {release.conf}
     return gone, tuple(c for c in facts.confs if c not in confs)
+
+
+def _staged(app: App, facts: Facts) -> set[str]:
+    """Return what may be staged on a host. Where no user is sent that is but files and an image nobody has seen."""
+    if facts.serves(app):
+        return {waiting.waits_there(app, facts, STAGED)}
+    return {r.id for r in facts.releases if not r.served}
 
 
 def fitness(app: App, facts: Facts) -> tuple[str, ...]:

@@ -27,11 +27,7 @@ def plan_prune(app: App, facts: Facts, who: str) -> Plan:
     runs = {c.image for c in facts.containers}
     old = tuple(each for each in old if app.image(each) not in runs)
     confs = tuple(each for each in confs if each != facts.conf)
-    steps = (
-        *((docker.forget_others(old),) if old and any(app.images) else ()),
-        *((files.forget(old, f"the last {app.keep} are kept"),) if old else ()),
-        *((files.forget_confs(confs),) if confs else ()),
-    )
+    steps = plan.forget(app, old, confs)
     said = f"{len(old)} releases, {len(confs)} nginx confs"
     return Plan(
         note=said,

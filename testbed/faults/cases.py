@@ -29,7 +29,7 @@ VICTIM = 1
 
 LINK_PATIENCE = 300.0
 """Seconds in which an operator must come to an end when a link is dead. To notice takes 15; then the host may be away
-for 90, and for 90 more while all is undone; each time a last try to connect may take 10."""
+for 90, and is tried once more while all is undone; each time a last try to connect may take 10."""
 
 SILENCE = 20.0
 """Seconds for which a link is silent that comes back: after 15 it counts as dead, and a new one is opened."""

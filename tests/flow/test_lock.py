@@ -405,13 +405,55 @@ def test_a_host_that_stays_away_is_named_and_the_others_are_undone(operator_of: 
         box.away = 10_000
     with pytest.raises(NeedsHuman, match="the host did not come back: it cannot be reached"):
         operator.deploy()
-    assert sum(time) >= 2 * 90
+    assert sum(time) == 90
     for box in boxes:
         box.away = 0
     assert operator.live() == live
     assert away.run == ""
     operator.deploy()
     operator.assert_whole()
+
+
+@pytest.mark.parametrize(("tries", "error"), [(46, Failed), (47, NeedsHuman)])
+def test_a_host_that_was_waited_for_in_vain_is_tried_once_more_in_the_undo(
+    operator_of: Any, time: list[float], tries: int, error: type[Exception]
+) -> None:
+    operator = operator_of(3)
+    operator.deploy()
+    live = operator.live()
+    operator.write("2")
+    operator.world.cuts = {len(operator.world.writes()) + 4}
+    for box in operator.world.boxes.values():
+        box.away = tries
+    with pytest.raises(error):
+        operator.deploy()
+    assert sum(time) == 90
+    assert operator.live() == live
+    for box in operator.world.boxes.values():
+        box.away = 0
+    operator.deploy()
+    operator.assert_whole()
+
+
+def test_a_host_whose_link_goes_in_the_undo_is_waited_for(operator_of: Any, time: list[float]) -> None:
+    operator = operator_of(1)
+    operator.deploy()
+    live = operator.live()
+    operator.write("2")
+    (box,) = operator.world.boxes.values()
+    box.refuse["gate"] = 1
+    before = operator.world.writes()
+    with pytest.raises(Failed):
+        operator.deploy()
+    undo = operator.world.writes()[len(before) :].index("switch")
+    operator.write("3")
+    box.refuse["gate"] = 1
+    operator.world.cuts = {len(operator.world.writes()) + undo + 1}
+    box.away = 20
+    with pytest.raises(Failed, match="Undone"):
+        operator.deploy()
+    assert sum(time) == 40
+    assert operator.live() == live
 
 
 def test_a_run_whose_lock_somebody_else_had_meanwhile_touches_that_host_no_more(
@@ -496,4 +538,24 @@ def test_a_rollback_has_batches_too(operator_of: Any) -> None:
     operator.rollback(batching=Batching(1))
     story = [host for host, c in operator.world.log[before:] if c.words[0] in {"start", "stop"}]
     assert story == ["web1", "web1", "web2", "web2"]
+    operator.assert_whole()
+
+
+@pytest.mark.parametrize("way", ["on", "back"])
+def test_a_rollback_that_ends_between_two_batches_says_how_to_go_on_and_how_back(operator_of: Any, way: str) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    (first,) = set(operator.live())
+    operator.write("2")
+    operator.deploy()
+    (second,) = set(operator.live())
+    list(operator.world.boxes.values())[1].refuse["gate"] = 1
+    with pytest.raises(NeedsHuman) as caught:
+        operator.rollback(batching=Batching(1))
+    assert operator.live() == [first, second]
+    wanted = {"on": first, "back": second}[way]
+    said = dict(each.split(": inv rollback --to=") for each in caught.value.mend.split("; "))
+    assert said[f"to go {way}"] == f"{wanted} --env=prod"
+    operator.rollback(wanted)
+    assert set(operator.live()) == {wanted}
     operator.assert_whole()

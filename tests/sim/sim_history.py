@@ -14,6 +14,7 @@ import io
 import itertools
 import os
 import random
+import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -70,6 +71,7 @@ class Act:
     wait: int = 0
     batching: Batching = field(default_factory=Batching)
     skip: bool = False
+    to: str = ""
 
 
 @dataclass(frozen=True)
@@ -322,6 +324,7 @@ class History:
             self._fire_due()
             self._perform(self.scenario.acts)
             self._calm_down()
+            self._clear_away()
             self._heal()
         finally:
             self.clock.finish()
@@ -400,7 +403,7 @@ class History:
             case "deploy":
                 flow.deploy(setup, connect, console, options)
             case "rollback":
-                flow.rollback(setup, connect, console, options=options)
+                flow.rollback(setup, connect, console, act.to, options)
             case "stage":
                 staging.stage(setup, connect, console, options)
             case "promote":
@@ -448,7 +451,7 @@ class History:
     def _told(self, operator: Operator) -> list[str]:
         """Return what a run wrote into the history of its hosts; where it had nothing to do, that may be nothing."""
         world, run = self.world, operator.run
-        some = operator.act.verb in {"promote", "unstage"}
+        some = operator.act.verb in {"promote", "unstage"} or bool(operator.act.to)
         reached = [host for host in world.reached.get(run, ()) if not some or (run, host) in world.acted_on]
         return [world.outcomes.get((run, host), "") for host in reached]
 
@@ -608,6 +611,35 @@ class History:
             host.full, host.slow, host.lies = False, 1.0, False
             host.refuse.clear()
         self.clock.sleep(QUIET)
+
+    def _clear_away(self) -> None:
+        """Where a rollback said what clears away what it left, and users still have what it brought: type that."""
+        for operator in tuple(self.operators):
+            said = (
+                re.search(r"inv rollback --to=(\S+)", operator.error.mend)
+                if isinstance(operator.error, NeedsHuman)
+                else None
+            )
+            hosts = [self.world.all[n] for n in operator.act.hosts]
+            if not said or any(host.locked or host.live() != f"app:{said[1]}" for host in hosts):
+                continue
+            self.fired.add("clear away")
+            self._perform((Act("rollback", operator.act.hosts, to=said[1]),))
+            if self.operators[-1].outcome != 0:
+                self.world.violate(f"what {operator.name} was told to type ended with {self.operators[-1].error}")
+            for host in hosts:
+                self._check_cleared(host, said[1])
+
+    def _check_cleared(self, host: SimHost, release: str) -> None:
+        for colour in () if host.runs else (OTHER[host.switch],):
+            if host.of(f"app-{colour}") and not host.waits(colour):
+                self.world.violate(f"{host.name}: cleared away, and {colour} is still there")
+        workers = {c.image for c in host.containers if c.service.startswith("celery")}
+        if workers != {f"app:{release}"}:
+            self.world.violate(f"{host.name}: cleared away, and workers run {sorted(workers)}")
+        extra = host.images - {f"app:{ident}" for ident in host.releases}
+        if extra:
+            self.world.violate(f"{host.name}: cleared away, and images are left: {sorted(extra)}")
 
     def _heal(self) -> None:
         """One undisturbed deploy, and nothing is left of what came before."""
