@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from deploy import clock
 from deploy.console.durations import Durations
 from deploy.console.events import VERSION
+from deploy.errors import Failed, GreenroomError, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from deploy.console.live import LiveTable
     from deploy.console.plain import Groups, Pulse
     from deploy.console.terminal import Terminal
-    from deploy.errors import GreenroomError
 
 
 class Console:
@@ -194,13 +194,15 @@ class Console:
     def fail(self, error: GreenroomError) -> None:
         """Say what went wrong, where, and what to type next: on stderr, or as the last JSON event."""
         self.unwatch()
-        told = {"kind": "error", "exit_code": error.exit_code, "text": str(error)}
+        untouched = self._journal and not self._journal.begun and isinstance(error, (Refused, Failed))
+        text = f"{error}\nNothing was touched: users have what they had." if untouched else str(error)
+        told = {"kind": "error", "exit_code": error.exit_code, "text": text}
         if self._journal:
             self._journal.write(self._as_json({"at": round(self.elapsed, 3), **told}))
         if self._json:
             self._tell(told)
         else:
-            sys.stderr.write(f"{self._redact(str(error))}\n")
+            sys.stderr.write(f"{self._redact(text)}\n")
 
     def confirm(self, question: str) -> bool:
         """Ask a person; without one the answer is no."""
