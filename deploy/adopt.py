@@ -28,7 +28,8 @@ USUAL = ("web", "app", "api", "server", "backend", "django", "site")
 """What the service that users reach is called, mostly."""
 
 SOMEWHERE = "web1.example.com"
-HEALTH = ("healthz", "health", "livez", "up", "ping")
+HEALTH = {"healthz": "/?", "health": "/?", "livez": "/?", "up": "/", "ping": "/"}
+"""What such a path is called, mostly, and what must stand before it: `up` alone is just a word."""
 CODE = (".py", ".js", ".mjs", ".ts", ".yaml", ".yml")
 LARGEST = 1 << 18
 """Bytes of a file that is still looked into for its health path."""
@@ -154,8 +155,8 @@ def look(folder: Path) -> Found:
 def _health(folder: Path) -> str:
     """Find an address in the code that is called as those that say whether an app is fit; `/` where there is none."""
     texts = [_text(path) for path in sorted(folder.rglob("*")) if _is_code(folder, path)]
-    for name in HEALTH[:3]:
-        if any(re.search(rf"""["'/\^]{name}/?["'$\s?]""", text) for text in texts):
+    for name, before in HEALTH.items():
+        if any(re.search(rf"""["'/\^]{before}{name}/?["'$\s?]""", text) for text in texts):
             slash = any(re.search(rf"""["'/\^]{name}/["'$]""", text) for text in texts)
             return f"/{name}/" if slash else f"/{name}"
     return "/"
@@ -236,9 +237,9 @@ def _keys(
         "kind": found.kind,
         "stack": stack,
         "port": port,
+        "hosts": answers.hosts or ask("which hosts, as user@address, separated by commas?", f"deploy@{SOMEWHERE}"),
         "domain": answers.domain or ask("which host name do users type?", "localhost"),
         "health": answers.health or ask("which path answers when the app is fit?", found.health),
-        "hosts": answers.hosts or ask("which hosts, as user@address, separated by commas?", f"deploy@{SOMEWHERE}"),
         "migrate": migrate,
         "workers": [] if stack or "celery" not in found.reads else ["celery", "celery-beat"],
         "beats": _beats(document),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -50,8 +51,17 @@ def _of_files(setup: Setup, console: Console) -> list[Finding]:
         read = papers.of(setup, tree, made)
     except (ConfigError, SourceError) as error:
         return [Finding(Weight.STOPS, "configuration", "", error.what, error.mend)]
-    console.say(f"configuration: {len(setup.app.hosts)} hosts, source {setup.source}, {len(tree.leaves)} files")
-    return preflight.findings(read)
+    count = len(setup.app.hosts)
+    console.say(f"configuration: {count} host{'s' * (count != 1)}, source {setup.source}, {len(tree.leaves)} files")
+    return [replace(each, where=_written(setup, each.where)) for each in preflight.findings(read)]
+
+
+def _written(setup: Setup, where: str) -> str:
+    """Return the place in the compose file that is deployed as it is, where a finding is about what was made of it."""
+    _, _, place = where.partition(": services.")
+    if setup.adopted and re.split(r"[.\[]", place)[0] in setup.adopted.document["services"]:
+        return f"{setup.adopted.file}: services.{place}"
+    return where
 
 
 def _of_hosts(setup: Setup, fleet: Fleet, console: Console) -> list[Finding]:

@@ -101,12 +101,14 @@ class NeedsHuman(GreenroomError):
 class HostFailures(Failed):
     """What went wrong where: the failures of all hosts of one fan-out, none of them hidden.
 
-    `exit_code` is the largest of its parts': one host that needs a human outweighs three that refused.
+    `exit_code` is the largest of its parts': one host that needs a human outweighs three that refused. `unreachable`
+    says that none of these hosts could be talked to.
     """
 
     def __init__(self, failures: dict[str, GreenroomError]) -> None:
         super().__init__("\n".join(f"{host}: {error}" for host, error in failures.items()))
         self.failures = failures
+        self.unreachable = all(isinstance(error, Unreachable) for error in failures.values())
         self.exit_code = max(
             (error.exit_code for error in failures.values()),
             key=lambda code: (code == NeedsHuman.exit_code, code == Failed.exit_code),

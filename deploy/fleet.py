@@ -107,7 +107,7 @@ def connect(
     try:
         _collect({host: lambda host=host: keep(host) for host in hosts})  # type: ignore[misc]
     except BaseException as error:
-        if skip and opened and isinstance(error, HostFailures) and _only_unreachable(error):
+        if skip and opened and isinstance(error, HostFailures) and error.unreachable:
             skip(error)
         else:
             for machine in opened.values():
@@ -127,10 +127,6 @@ def connect(
             return machines[0]
 
     return Fleet(machines, open_first)
-
-
-def _only_unreachable(error: HostFailures) -> bool:
-    return all(isinstance(each, Unreachable) for each in error.failures.values())
 
 
 def _open_beside(first: Host, open_one: Callable[[Host], Machine]) -> Machine:

@@ -127,7 +127,7 @@ def plan(setup: Setup, connect: Connect, console: Console, options: Options) -> 
         for host, facts in seen.items()
     }
     for host, planned in everywhere.items():
-        console.say(f"{host.purpose}: {planned.note}")
+        console.say(f"{host.purpose}: {'; '.join((planned.note, *planned.data))}")
         for refusal in planned.refusals:
             console.say(f"{host}: stops the deploy: {refusal}")
         for each in planned.asks:
@@ -161,9 +161,12 @@ def status(setup: Setup, connect: Connect, console: Console) -> None:
             console.say(f"{host}: {lock.describe(facts.locked)}")
         if facts.maintenance:
             console.say(f"{host}: users see the maintenance page: {lock.describe(facts.maintenance, 'put up')}")
-    live = {plans.live_release(app, facts) for facts in seen.values()}
-    if len(live) > 1:
-        console.say(f"split: {', '.join(sorted(filter(None, live)))} are live at once; the next deploy heals it")
+    live = {host: plans.live_release(app, facts) for host, facts in seen.items()}
+    known = sorted({*live.values()} - {""})
+    if known and (bare := [host for host in live if not live[host]]):
+        console.say(f"nothing is live on {_hosts(bare)}; the next deploy brings there what the others get")
+    if len(known) > 1:
+        console.say(f"split: {', '.join(known)} are live at once; the next deploy heals it")
 
 
 def history(setup: Setup, connect: Connect, console: Console, lines: int) -> None:
@@ -243,7 +246,7 @@ def consent(planned: Plans, console: Console, *, yes: bool) -> None:
     asks = [f"{host}: {ask}" for host, each in planned.items() for ask in each.asks]
     if not asks or yes:
         return
-    console.unwatch()
+    console.unwatch(keep=False)
     console.say("\n".join(asks))
     if not console.confirm("Go on?"):
         raise Refused("\n".join(asks), mend="if that is what you want, say --yes; `inv plan` shows all of it")

@@ -118,10 +118,13 @@ def _opened(
     json: bool,
     verbose: bool,
     settle: str = "",
-    skip_unreachable: bool = False,
+    skip_unreachable: bool | None = None,
     login: str = "",
 ) -> Iterator[Opened]:
-    """Read the configuration, offer the fleet that it names, and close what was opened."""
+    """Read the configuration, offer the fleet that it names, and close what was opened.
+
+    `skip_unreachable` is None for verbs that do not offer it.
+    """
     from deploy import config
     from deploy.console import Console
 
@@ -131,7 +134,7 @@ def _opened(
         try:
             setup = _setup(context, console, env, hosts, settle, limit)
             reached = config.entered_by(setup, login) if login else setup
-            yield Opened(setup, lambda of=reached: _connect(of, opened, console if skip_unreachable else None), console)
+            yield Opened(setup, lambda of=reached: _connect(of, opened, console, skip=skip_unreachable), console)
         finally:
             with contextlib.suppress(KeyboardInterrupt):  # it has ended, and how is known
                 for each in opened:
@@ -151,7 +154,7 @@ def told(console: Console) -> Iterator[None]:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         if not console.ended:
-            console.fail(Interrupted("stopped by the operator, before anything was touched"))
+            console.fail(Interrupted("stopped by the operator"))
             sys.exit(Interrupted.exit_code)
     except Exception as error:  # noqa: BLE001  # a traceback helps nobody at 3 a.m.; a run undoes itself before it gets here
         console.fail(
@@ -213,17 +216,20 @@ def said(reason: str, verb: str) -> str:
     return " ".join(reason.split())
 
 
-def _connect(setup: Setup, opened: list[Fleet], skips: Console | None) -> Fleet:
-    """Connect; `skips` is told of hosts that cannot be reached and may be left out."""
+def _connect(setup: Setup, opened: list[Fleet], console: Console, *, skip: bool | None) -> Fleet:
+    """Connect. With `skip` hosts that cannot be reached are left out, and told of; None: that is not offered."""
     from deploy import fleet
+    from deploy.errors import HostFailures
     from deploy.machine import Door
 
-    tell = (lambda missing: skips.say(f"left out:\n{missing}")) if skips else None
-    opened.append(
-        fleet.connect(
-            setup.hosts, Door(setup.ssh, {*setup.hosts, setup.app.hosts[0]}).connect, setup.app.hosts[0], tell
-        )
-    )
+    tell = (lambda missing: console.say(f"left out:\n{missing}")) if skip else None
+    door = Door(setup.ssh, {*setup.hosts, setup.app.hosts[0]})
+    try:
+        opened.append(fleet.connect(setup.hosts, door.connect, setup.app.hosts[0], tell))
+    except HostFailures as error:
+        if skip is False and error.unreachable and len(error.failures) < len(setup.hosts):
+            error.mend = "to go on without it: --skip-unreachable"
+        raise
     return opened[0]
 
 

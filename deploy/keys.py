@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -122,6 +123,8 @@ def convert(data: Mapping[str, Any], kind: type[Any], place: Any) -> Any:
     except msgspec.ValidationError as error:
         what, _, path = str(error).partition(" - at `")
         path = path.rpartition("$")[2].rstrip("`")  # a bad key is "at `key` in `$.colours`"
+        if wanted := _WRONG_TYPE.match(what):
+            raise _wrong_type(data, path, wanted[1], place) from None
         value = what.removeprefix("Invalid enum value ").strip("'")
         known = [] if value == what else _choices(kind, path)
         offered = f"{nearest(value, known)}; there are: {', '.join(known)}" if known else ""
@@ -140,6 +143,71 @@ def _refuse_unknown(data: Mapping[str, Any], kind: type[Any], path: str, place: 
     for key in data:
         if key not in known:
             raise ConfigError(f"{place(f'{path}.{key}')}: there is no such key{nearest(str(key), known)}")
+
+
+EXAMPLES = {
+    "project": "shop", "source": ".", "templates": "templates", "env": "prod",
+    "envs": "{prod: {hosts: [deploy@web1.example.com]}}", "hosts": "[deploy@web1.example.com]",
+    "runs": "{web1.example.com: [web]}", "values": "{web1.example.com: {THREADS: 4}}", "dotenv": ".env.prod",
+    "settings": "setting_prod.yml", "root": "greenroom", "network": "shop", "volumes": "[static, media]",
+    "service": "web", "proxy": "nginx", "colours": "{blue: blue.yml, green: green.yml}",
+    "stack": "{file: compose.yaml, coloured: [web]}", "file": "compose.yaml", "coloured": "[web]", "front": "traefik",
+    "without": "[mailhog]", "folder": "/srv/shop", "nginx": "nginx",
+    "health": "{path: /healthz, host: shop.example.com}", "path": "/healthz", "host": "shop.example.com",
+    "migrate": "python manage.py migrate", "workers": "[celery]", "singletons": "[postgres]",
+    "build": "once", "registry": "{image: registry.example.com/shop}", "image": "registry.example.com/shop",
+    "username": "deploy", "password": "REGISTRY_PASSWORD", "hooks": "{after-finish: [hooks/notify]}",
+    "host_hooks": "{after-start: [bin/warm]}", "ssh": "{known_hosts: ops/known_hosts}", "host_keys": "strict",
+    "known_hosts": "ops/known_hosts", "config": "ops/ssh_config", "identity": "~/.ssh/id_ed25519", "name": "shop",
+    "port": "8000", "timeout": "60", "settle": "30", "drain": "30", "keep": "5", "standby": "true", "sudo": "true",
+    "build_timeout": "1800", "migrate_timeout": "600", "hook_timeout": "60", "connect_timeout": "10", "limit": "8",
+}  # fmt: skip
+"""What a key may say, as it is written in YAML: for whoever wrote something of another kind."""
+
+_WRONG_TYPE = re.compile(r"Expected `(\w+)(?: \| null)?`, got ")
+_TYPES: dict[str, tuple[type[Any], str]] = {
+    "str": (str, "a text"),
+    "int": (int, "a whole number"),
+    "bool": (bool, "true or false, without quotes"),
+    "array": (list, "a list"),
+    "object": (dict, "keys below it"),
+}
+
+
+def _wrong_type(data: Any, path: str, wanted: str, place: Any) -> ConfigError:
+    """Say where something of another kind stands, what it is, and what is right. Nothing in `values` is ever shown."""
+    kind, words = _TYPES[wanted]
+    said, value = next(found for found in _at(data, re.findall(r"[^.[\]]+|\.{3}", path)) if type(found[1]) is not kind)
+    secret = said.startswith((".values", ".registry"))
+    key = next(key for key in reversed(re.findall(r"\w+", said)) if key in EXAMPLES)
+    quotes = "; in quotes it is a text" if kind is str and isinstance(value, (bool, int, float)) else ""
+    return ConfigError(
+        f"{place(said)}: expected {words}; found {_shown(value, secret=secret)}{quotes}",
+        mend=f"in invoke.yaml, for example:  {key}: {EXAMPLES[key]}",
+    )
+
+
+def _at(value: Any, path: list[str]) -> Iterator[tuple[str, Any]]:
+    """Yield what stands at a path, and where; `...` is one entry of a mapping, and which is not told."""
+    if not path:
+        yield "", value
+        return
+    first, *rest = path
+    if isinstance(value, list):
+        found = {f"[{index}]": each for index, each in enumerate(value) if str(index) == first}
+    else:
+        found = {f".{key}": each for key, each in value.items() if first in {"...", key}}
+    for place, each in found.items():
+        if not rest or isinstance(each, (list, dict)):
+            yield from ((place + below, last) for below, last in _at(each, rest))
+
+
+def _shown(value: Any, *, secret: bool) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, (list, dict)):
+        return "a list" if isinstance(value, list) else "keys below it"
+    return "something else" if secret else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _choices(kind: Any, path: str) -> list[str]:

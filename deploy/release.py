@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from deploy import clock, roles, source
 from deploy.errors import ConfigError, Refused
+from deploy.keys import nearest
 from deploy.recipe import compose, derive, facts, files, manifest
 from deploy.recipe.model import Release
 from deploy.source import File
@@ -324,12 +325,19 @@ def _check_services(setup: Setup, settings: Iterable[str], colours: dict[str, di
     app = setup.app
     for key, names in (("workers", app.workers), ("singletons", app.singletons), ("proxy", (app.proxy,))):
         for name in names:
-            _must_be_in(settings, name, key, app.settings_file)
+            _must_be_in(settings, name, key, _written(setup, app.settings_file))
     for file, data in colours.items():
-        _must_be_in(data["services"], app.service, "service", file)
+        _must_be_in(data["services"], app.service, "service", _written(setup, file))
     roles.check_services(app, settings, f"deploy.envs.{app.env}")
 
 
 def _must_be_in(services: Iterable[str], name: str, key: str, file: str) -> None:
     if name not in services:
-        raise ConfigError(f"deploy.{key}: templates/{file} has no service {name}; it has: {', '.join(services)}")
+        raise ConfigError(
+            f"deploy.{key}: {file} has no service {name}{nearest(name, services)}; it has: {', '.join(services)}"
+        )
+
+
+def _written(setup: Setup, file: str) -> str:
+    """Return where a person wrote what stands in a file of the stacks."""
+    return setup.adopted.file if setup.adopted else f"templates/{file}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,11 @@ def check(app: App, where: str) -> None:
 
     """
     if not any(host.takes(app.service) for host in app.hosts):
-        raise ConfigError(f"{where}.runs: no host runs {app.service}: users would have nowhere to go")
+        said = f"no host runs {app.service}: users would have nowhere to go"
+        places = {name: f"{host}[{index}]" for host in app.hosts for index, name in enumerate(host.runs)}
+        for name in difflib.get_close_matches(app.service, places, n=1):
+            raise ConfigError(f"{where}.runs.{places[name]}: {name}; did you mean {app.service}? As it is, {said}")
+        raise ConfigError(f"{where}.runs: {said}")
     for host in app.hosts:
         if app.proxy in host.runs and not host.takes(app.service):
             raise ConfigError(f"{where}.runs.{host}: {app.proxy} runs where {app.service} does, and nowhere else")

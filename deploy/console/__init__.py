@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 from deploy import clock
+from deploy.console import tables
 from deploy.console.durations import Durations
 from deploy.console.events import VERSION
+from deploy.errors import Failed, GreenroomError, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
     from deploy.console.live import LiveTable
     from deploy.console.plain import Groups, Pulse
     from deploy.console.terminal import Terminal
-    from deploy.errors import GreenroomError
 
 
 class Console:
@@ -134,11 +136,11 @@ class Console:
         with self._lock:
             self._print(f"{self.elapsed:6.1f}s {text}")
 
-    def unwatch(self) -> None:
+    def unwatch(self, *, keep: bool = True) -> None:
         """End the live view; of a run that did not come to its end it stays. One that did says how long it took."""
         with self._lock:
             if self._live:
-                self._live.close(keep=not self.ended)
+                self._live.close(keep=keep and not self.ended)
                 self._live = None
             if self._pulse:
                 self._pulse.end()
@@ -148,14 +150,14 @@ class Console:
             self.table(*self._durations.table())
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print rows under columns, aligned; in JSON one object a row."""
+        """Print rows under columns, aligned, and on a terminal within its width; in JSON one object a row."""
         if self._json:
             for row in rows:
                 self.data(dict(zip(columns, row, strict=True)))
             return
-        widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
-        for row in (columns, *rows):
-            self._print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        shown = [[self._redact(cell) for cell in row] for row in rows]  # what is folded would not be found any more
+        for line in tables.lines(columns, shown, shutil.get_terminal_size().columns if self.fancy else 0):
+            self._print(line)
 
     def say(self, text: str) -> None:
         """Print a text; in JSON as a note."""
@@ -194,13 +196,15 @@ class Console:
     def fail(self, error: GreenroomError) -> None:
         """Say what went wrong, where, and what to type next: on stderr, or as the last JSON event."""
         self.unwatch()
-        told = {"kind": "error", "exit_code": error.exit_code, "text": str(error)}
+        untouched = self._journal and not self._journal.begun and isinstance(error, (Refused, Failed))
+        text = f"{error}\nNothing was touched: users have what they had." if untouched else str(error)
+        told = {"kind": "error", "exit_code": error.exit_code, "text": text}
         if self._journal:
             self._journal.write(self._as_json({"at": round(self.elapsed, 3), **told}))
         if self._json:
             self._tell(told)
         else:
-            sys.stderr.write(f"{self._redact(str(error))}\n")
+            sys.stderr.write(f"{self._redact(text)}\n")
 
     def confirm(self, question: str) -> bool:
         """Ask a person; without one the answer is no."""

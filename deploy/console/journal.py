@@ -17,23 +17,23 @@ class Journal:
     """Writes the lines of a run to a file, from the moment at which the run begins to change something.
 
     A run that is refused, or has nothing to do, leaves the journal of the one before. One that cannot be written is
-    none: no deploy fails for it.
+    none: no deploy fails for it. `begun` says that this moment has come.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lines: list[str] = []
         self._file: TextIO | None = None
-        self._begun = False
+        self.begun = False
 
     def write(self, line: str, *, begins: bool = False) -> None:
         """Take a line; `begins` says that hosts change from here on."""
         self._lines.append(line)
-        if begins and not self._begun:
-            self._begun = True
+        if begins and not self.begun:
+            self.begun = True
             with contextlib.suppress(OSError):
                 self._file = self._open()
-        if self._begun:
+        if self.begun:
             lines, self._lines = self._lines, []
             if self._file:
                 with contextlib.suppress(OSError):

@@ -48,7 +48,8 @@ def plan_deploy(
     missing, changed = infrastructure(app, host, facts, release)
     _, misplaced = strays(app, host, facts, release)
     return Plan(
-        note="; ".join([describe(app, facts), *data.goes_on(app, facts)]),
+        note=describe(app, facts),
+        data=data.goes_on(app, facts),
         live=live_release(app, facts),
         steps=with_hooks(
             app,

@@ -250,7 +250,17 @@ def open_ports(papers: Papers) -> Iterator[Finding]:
 
 # --- how it is known to be well --------------------------------------------------------------------------------
 
-DATA_SERVERS = ("postgres", "postgis", "mysql", "mariadb", "redis", "valkey", "rabbitmq", "mongo")
+DATA_SERVERS = {
+    "postgres": "pg_isready",
+    "postgis": "pg_isready",
+    "mysql": "mysqladmin, ping",
+    "mariadb": "healthcheck.sh, --connect",
+    "redis": "redis-cli, ping",
+    "valkey": "valkey-cli, ping",
+    "rabbitmq": "rabbitmq-diagnostics, -q, ping",
+    "mongo": "mongosh, --quiet, --eval, db.version()",
+}
+"""Images of services with data, and the program in each of them that says whether it takes connections."""
 
 
 def health(papers: Papers) -> Iterator[Finding]:
@@ -268,17 +278,19 @@ def health(papers: Papers) -> Iterator[Finding]:
     for document in papers.documents:
         for name, body in document.services.items():
             is_web = document.file != app.settings_file and name == app.service
-            serves_data = any(f"/{word}" in f"/{body.get('image', '')}" for word in DATA_SERVERS)
+            asks = next((DATA_SERVERS[word] for word in DATA_SERVERS if f"/{word}" in f"/{body.get('image', '')}"), "")
             if _is_checked(body) or (is_web and "healthcheck" not in body and image.healthcheck):
                 continue
-            if is_web or serves_data:
-                what = "docker cannot tell whether it is well" if is_web else "it counts as ready once its process runs"
+            if is_web or asks:
+                early = ", and the migration of a first deploy may come too early" if app.migrate else ""
+                ready = f"it counts as ready once its process runs{early}"
+                what = "docker cannot tell whether it is well" if is_web else ready
                 yield Finding(
                     Weight.NOTE,
                     "no-health-rule",
                     document.place(name),
                     f"{name} has no healthcheck: {what}",
-                    "add one to the service",
+                    f"add one to the service{f': healthcheck: {{test: [CMD, {asks}], interval: 2s}}' * (not is_web)}",
                 )
 
 

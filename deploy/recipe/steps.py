@@ -93,10 +93,12 @@ class Step:
 class Plan:
     """What one host will go through.
 
-    `note` says where the host stands, `live` is the release that it serves; `asks` are the changes that need a yes.
+    `note` says where the host stands, `data` what becomes of its volumes, `live` is the release that it serves; `asks`
+    are the changes that need a yes.
     """
 
     note: str = ""
+    data: tuple[str, ...] = ()
     live: str = ""
     steps: dict[Phase, tuple[Step, ...]] = field(default_factory=dict)
     asks: tuple[str, ...] = ()

@@ -404,6 +404,16 @@ def test_a_deploy_to_a_subset_splits_the_fleet_and_the_next_heals_it(operator_of
     assert {box.switch for box in operator.world.boxes.values()} == {"green", "blue"}
 
 
+def test_a_host_that_was_added_and_has_nothing_yet_is_no_split(operator_of: Any) -> None:
+    operator = operator_of(2)
+    operator.status()
+    assert "nothing is live" not in operator.text
+    operator.deploy(hosts="web1")
+    operator.status()
+    assert "nothing is live on web2; the next deploy" in operator.text
+    assert "split:" not in operator.text
+
+
 def test_a_deploy_takes_at_most_twelve_remote_commands_a_host(operator_of: Any) -> None:
     operator = operator_of(3)
     operator.deploy()

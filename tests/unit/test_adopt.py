@@ -11,8 +11,9 @@ import yaml
 
 from deploy import adopt, config
 from deploy.adopt import Answers
+from deploy.check import check
 from deploy.console import Console
-from deploy.errors import ConfigError, Refused
+from deploy.errors import ConfigError, Refused, Unfit, Unsafe
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -192,7 +193,14 @@ def test_a_kind_is_seen_by_what_is_there(folder: Path, files: dict[str, str], ki
 
 @pytest.mark.parametrize(
     ("code", "path"),
-    [('get("/healthz")', "/healthz"), ("path('health/', view)", "/health/"), ("healthy = True", "/"), ("", "/")],
+    [
+        ('get("/healthz")', "/healthz"),
+        ("path('health/', view)", "/health/"),
+        ("healthy = True", "/"),
+        ("", "/"),
+        ('@app.get("/up")', "/up"),
+        ("way = 'up'", "/"),
+    ],
 )
 def test_a_path_for_the_health_is_looked_for_in_the_code(folder: Path, code: str, path: str) -> None:
     lay(folder, **{"app.py": code, "node_modules__x.js": '"/livez"'})
@@ -264,3 +272,23 @@ def test_a_folder_of_which_nothing_is_known_is_refused(folder: Path) -> None:
     with pytest.raises(Refused, match="neither a compose file nor a Dockerfile"):
         init(folder)
     assert list(folder.iterdir()) == []
+
+
+def test_what_check_and_a_refusal_name_stands_in_the_file_that_a_person_wrote(folder: Path) -> None:
+    compose(folder, SHOP.replace('"postgres:17"', '"postgres:17", ports: ["5432:5432"]'))
+    init(folder)
+    (folder / ".env.prod").write_text("SECRET_KEY=x\n")
+    keys = {**written(folder), "migrate": "true"}
+    out = io.StringIO()
+    with pytest.raises(Unsafe):
+        check(config.load(keys, folder), pytest.fail, Console(out=out), files_only=True)
+    assert "compose.yaml: services.db.ports[0]: db is published" in out.getvalue()
+    assert (
+        "compose.yaml: services.db: db has no healthcheck: it counts as ready once its process runs, and"
+        in out.getvalue()
+    )
+    assert "test: [CMD, pg_isready]" in out.getvalue()
+    assert "1 host, source" in out.getvalue()
+    with pytest.raises(Unfit):
+        check(config.load({**keys, "workers": ["dbb"]}, folder), pytest.fail, Console(out=out), files_only=True)
+    assert "deploy.workers: compose.yaml has no service dbb; did you mean db?; it has: db, nginx" in out.getvalue()

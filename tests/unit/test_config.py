@@ -124,9 +124,22 @@ def test_a_subset_keeps_the_order_of_the_configuration_and_the_env_keeps_all(fol
             r"deploy\.hooks: .*'before-flop'; did you mean before-flip\?; there are: .*after-ship",
         ),
         ({"ssh": {"host_keys": "strikt"}}, r"deploy\.ssh\.host_keys: .*did you mean strict\?; there are: .*accept-new"),
-        ({"health": {"timeout": "soon"}}, r"deploy\.health\.timeout: expected `int`, got `str`"),
+        ({"health": {"timeout": "soon"}}, r'deploy\.health\.timeout: expected a whole number; found "soon"\n'),
         ({"envs": {"prod": {"hosts": ["a"], "settel": 1}}}, r"deploy\.envs\.prod\.settel: .* did you mean settle\?"),
-        ({"envs": {"prod": {"hosts": "a"}}}, r"deploy\.envs\.prod\.hosts: expected `array`, got `str`"),
+        ({"envs": {"prod": {"hosts": "a"}}}, r'deploy\.envs\.prod\.hosts: expected a list; found "a"\n'),
+        (
+            {"envs": {"prod": {"hosts": ["a", 7]}}},
+            r"deploy\.envs\.prod\.hosts\[1\]: expected a text; found 7; in quotes",
+        ),
+        ({"standby": "yes"}, r'deploy\.standby: expected true or false, without quotes; found "yes"\nin invoke\.yaml'),
+        ({"network": True}, r"deploy\.network: expected a text; found true; in quotes .*\n.*network: shop"),
+        ({"settle": None}, r"deploy\.settle: expected a whole number; found nothing\n.*settle: 30"),
+        ({"stack": "compose.yaml"}, r"deploy\.stack: expected keys below it; found .*\n.*stack: \{file: compose.yaml"),
+        ({"env": {"prod": {}}}, r"deploy\.env: expected a text; found keys below it\n"),
+        (
+            {"registry": {"image": "a/b", "password": 7351}},
+            r"deploy\.registry\.password: .* found something else; in quotes",
+        ),
         ({"envs": {"prod": {"hosts": []}}}, r"deploy\.envs\.prod\.hosts: expected at least one host"),
         ({"envs": {"prod": {}}}, r"deploy\.envs\.prod\.hosts: expected at least one host"),
         ({"envs": {"prod": {"hosts": ["a b"]}}}, r"deploy\.envs\.prod\.hosts\[0\]: 'a b' is no host"),
@@ -169,6 +182,14 @@ def test_what_is_wrong_is_refused_with_its_path(folder: Path, changes: dict[str,
     with pytest.raises(ConfigError, match=message) as caught:
         config.load(data(**changes), folder)
     assert caught.value.exit_code == 2
+
+
+def test_every_key_has_an_example_that_is_right() -> None:
+    kinds: list[type[Any]] = [keys.TopKeys, keys.StackKeys, keys.HealthKeys, keys.RegistryKeys, keys.Ssh]
+    fields = [field for kind in kinds for field in msgspec.structs.fields(kind)]
+    for field in fields:
+        msgspec.convert(yaml.safe_load(keys.EXAMPLES[field.name]), field.type)
+    assert {field.name for field in fields} == set(keys.EXAMPLES)
 
 
 def test_envs_with_ports_of_their_own_on_one_machine_are_two_hosts(folder: Path) -> None:

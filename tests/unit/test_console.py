@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from deploy.console import Console
 from deploy.console.events import Event
 from deploy.console.redact import HIDDEN, redactor
-from deploy.errors import NeedsHuman, Refused
+from deploy.errors import Failed, GreenroomError, NeedsHuman, Refused
 
 SECRET = "hunter22"  # noqa: S105  # the test's own
 
@@ -212,6 +213,26 @@ def test_a_failure_is_said_on_stderr_with_what_to_type_next(capsys: pytest.Captu
     console(out).fail(Refused(f"no host; {SECRET}", mend="say --hosts"))
     assert capsys.readouterr().err == f"no host; {HIDDEN}\nsay --hosts\n"
     assert out.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("events", "error", "said"),
+    [
+        ([], Refused("locked"), True),
+        ([Event("note", text="x")], Failed("stopped by the operator"), True),
+        ([Event("phase", phase="start")], Failed("undone"), False),
+        ([], NeedsHuman("half"), False),
+    ],
+)
+def test_a_run_that_broke_off_before_its_first_phase_says_that_nothing_was_touched(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], events: list[Event], error: GreenroomError, said: bool
+) -> None:
+    shown = console(io.StringIO())
+    shown.record(tmp_path / "journal", verb="deploy")
+    for event in events:
+        shown.emit(event)
+    shown.fail(error)
+    assert capsys.readouterr().err.endswith("\nNothing was touched: users have what they had.\n") == said
 
 
 def test_a_failure_in_json_is_the_last_event_with_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:

@@ -137,7 +137,14 @@ def test_hooks_are_command_lines_by_moment(tmp_path: Path) -> None:
     ("keys", "said"),
     [
         ({"hooks": {"after-lunch": ["x"]}}, "deploy.hooks"),
-        ({"hooks": {"after-flip": "x"}}, r"deploy.hooks\[...\]: expected `array`|deploy.hooks"),
+        (
+            {"hooks": {"after-flip": "x"}},
+            r"deploy.hooks.after-flip: expected a list; found .x.\n.*hooks: {after-finish: ",
+        ),
+        (
+            {"hooks": {"after-flip": [], "before-flip": ["x"], "after-start": [1]}},
+            r"deploy.hooks.after-start\[0\]: expected a text; found 1",
+        ),
         ({"hooks": {"after-flip": [""]}}, r"deploy.hooks.after-flip\[0\]: expected a command line"),
         ({"hooks": {"after-flip": ["'x"]}}, r"deploy.hooks.after-flip\[0\]: .* is no command line"),
         ({"host_hooks": {"before-prepare": ["x"]}}, "deploy.host_hooks"),

@@ -41,6 +41,7 @@ FLOORS = [
         "console.journal",
         "console.board",
         "console.plain",
+        "console.tables",
         "host",
     },
     {"clock"},
@@ -74,7 +75,7 @@ BESIDE = {
     ("console.live", "console.events"), ("console", "console.redact"), ("console", "console.durations"),
     ("console.durations", "console.events"), ("console", "console.journal"), ("console", "console.plain"),
     ("console.live", "console.board"), ("console.plain", "console.board"), ("console.board", "console.events"),
-    ("console.plain", "console.events"), ("flags", "config"), ("recipe.steps", "recipe.shell"),
+    ("console.plain", "console.events"), ("console", "console.tables"), ("flags", "config"), ("recipe.steps", "recipe.shell"),
 }  # fmt: skip
 
 

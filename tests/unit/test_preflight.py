@@ -167,7 +167,7 @@ CASES = {
     ),
     "a database without a healthcheck": (
         settings(", healthcheck: {test: [CMD, redis-cli, ping]}", ""),
-        (NOTE, "no-health-rule", "setting_prod.yml: services.redis", "once its process runs", "add one"),
+        (NOTE, "no-health-rule", "setting_prod.yml: services.redis", "once its process runs", "[CMD, redis-cli, ping]"),
     ),
     "a command behind a shell": (
         colour(COMMAND, 'sh -c "python manage.py check && gunicorn mysite.wsgi"'),

@@ -119,7 +119,8 @@ def test_hosts_that_are_entered_by_another_login_keep_their_values_and_what_they
         ({"web1": {"A": "zebra'\nB='x"}}, r"deploy\.envs\.prod\.values\.web1\.A: .* not every compose"),
         ({"web1": {"A B": "zebra"}}, r"deploy\.envs\.prod\.values\.web1\.A B: .* not every compose"),
         ({"web1": {"DOCKER_HOST": "zebra"}}, r"deploy\.envs\.prod\.values\.web1\.DOCKER_HOST: "),
-        ({"web1": "zebra"}, r"deploy\.envs\.prod\.values.*expected `object`"),
+        ({"web1": "zebra"}, r"deploy\.envs\.prod\.values\.web1: expected keys below it; found something else"),
+        ({"web1": ["zebra"]}, r"deploy\.envs\.prod\.values\.web1: expected keys below it; found a list"),
     ],
 )
 def test_what_no_host_has_or_not_every_compose_reads_is_refused_without_its_value(
@@ -151,7 +152,11 @@ def test_a_host_is_named_with_its_port_or_without(folder: Path) -> None:
         ({"runs": {"job1": ["celery"]}}, r"prod\.runs: job1 is not in deploy\.envs\.prod\.hosts; did you mean jobs1\?"),
         ({"runs": {"jobs1": []}}, r"prod\.runs\.jobs1: expected at least one service"),
         ({"runs": {"jobs1": ["ce lery"]}}, r"prod\.runs\.jobs1\[0\]: expected the name of a service"),
-        ({"runs": {"jobs1": "celery"}}, r"runs.*expected `array`"),
+        ({"runs": {"jobs1": "celery"}}, r"prod\.runs\.jobs1: expected a list; found .celery."),
+        (
+            {"runs": {"web1": ["celery", "wep"], "web2": ["celery"], "jobs1": ["celery"]}},
+            r"prod\.runs\.web1\[1\]: wep; did you mean web\? As it is, no host runs web",
+        ),
         (
             {"runs": {key: ["celery"] for key in ["web1", "web2", "jobs1"]}},
             r"prod\.runs: no host runs web: users would have nowhere to go",

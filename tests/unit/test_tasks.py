@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from invoke.context import Context
 
-from deploy import flow, front, tasks
+from deploy import fleet as deploy_fleet
+from deploy import flow, front, keys, tasks
+from deploy.console import Console
 from deploy.console.events import Event
-from deploy.errors import NeedsHuman
+from deploy.errors import HostFailures, NeedsHuman, Unreachable
+from deploy.recipe.model import Host
 
 
 class Fleet:
@@ -22,7 +26,7 @@ class Fleet:
 @pytest.fixture(autouse=True)
 def fleet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(front, "_setup", lambda *flags: flags[-1])
-    monkeypatch.setattr(front, "_connect", lambda _setup, opened, _skips: opened.append(Fleet()))
+    monkeypatch.setattr(front, "_connect", lambda _setup, opened, _console, **_: opened.append(Fleet()))
 
 
 def run(*happens: Event | BaseException) -> Any:
@@ -43,11 +47,11 @@ def test_a_run_that_has_ended_is_done_whenever_ctrl_c_is_pressed(capsys: pytest.
     assert capsys.readouterr().err == ""
 
 
-def test_ctrl_c_before_anything_was_touched_is_said_to_be_that(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_before_a_run_is_a_failure_with_its_code(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         run(Event("note", text="release r2"), KeyboardInterrupt())
     assert caught.value.code == 1
-    assert capsys.readouterr().err == "stopped by the operator, before anything was touched\n"
+    assert capsys.readouterr().err == "stopped by the operator\n"
 
 
 def test_a_failure_keeps_its_exit_code_when_ctrl_c_is_pressed_after_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,10 +85,27 @@ def test_hosts_that_cannot_be_reached_are_left_out_only_where_that_is_said(
     monkeypatch: pytest.MonkeyPatch, verb: str, story: str, flags: dict[str, str]
 ) -> None:
     told: list[bool] = []
-    monkeypatch.setattr(front, "_connect", lambda _setup, _opened, skips: told.append(skips is not None))
+    monkeypatch.setattr(front, "_connect", lambda *_, skip: told.append(skip))
     monkeypatch.setattr(tasks, "batching", lambda *_: None)
     monkeypatch.setattr(tasks, "remember", lambda *_: None)
     monkeypatch.setattr(flow, story, lambda _setup, connect, *_: connect())
     for skip in (True, False):
         getattr(tasks, verb)(Context(), skip_unreachable=skip, **flags)
     assert told == [True, False]
+
+
+@pytest.mark.parametrize(("skip", "down", "offered"), [(False, 1, True), (None, 1, False), (False, 2, False)])
+def test_who_cannot_reach_some_hosts_is_told_how_to_go_on_without(
+    monkeypatch: pytest.MonkeyPatch, *, skip: bool | None, down: int, offered: bool
+) -> None:
+    monkeypatch.undo()
+    hosts = (Host("web1"), Host("web2"))
+
+    def connect(*_: Any) -> Any:
+        raise HostFailures({str(host): Unreachable("it cannot be reached") for host in hosts[:down]})
+
+    monkeypatch.setattr(deploy_fleet, "connect", connect)
+    setup: Any = SimpleNamespace(ssh=keys.Ssh(), hosts=hosts, app=SimpleNamespace(hosts=hosts))
+    with pytest.raises(HostFailures) as caught:
+        front._connect(setup, [], Console(), skip=skip)
+    assert ("--skip-unreachable" in str(caught.value)) == offered
