@@ -12,8 +12,7 @@ from deploy.apply import ask
 from deploy.console.events import Event
 from deploy.errors import ConfigError, Refused, SourceError, Unfit, Unsafe
 from deploy.recipe import facts as questions
-from deploy.recipe import hosts, nginx, preflight, waiting
-from deploy.recipe import plan as plans
+from deploy.recipe import hosts, nginx, preflight, standing, waiting
 from deploy.recipe.preflight import Finding, Weight
 from deploy.run import means_of, observe
 from deploy.source import Templates
@@ -116,7 +115,7 @@ def _described(app: App, facts: Facts, answers: Iterable[Answer]) -> str:
     return (
         f"docker {facts.docker}, {facts.compose} {told.get('compose_version', '?')}, "
         f"nginx {told.get('nginx_version', 'not running')}, {facts.disk_free >> 30} GiB free, "
-        f"{'; '.join(filter(None, (plans.describe(app, facts), waiting.describe(app, facts))))}"
+        f"{'; '.join(filter(None, (standing.describe(app, facts), waiting.describe(app, facts))))}"
     )
 
 

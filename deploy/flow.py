@@ -11,7 +11,7 @@ from deploy.apply import ask
 from deploy.console.events import Event
 from deploy.errors import ConfigError, Failed, GreenroomError, HostFailures, Interrupted, Refused, Unfit
 from deploy.recipe import facts as questions
-from deploy.recipe import image, preflight, waiting
+from deploy.recipe import image, preflight, standing, waiting
 from deploy.recipe import plan as plans
 from deploy.recipe.steps import Phase
 from deploy.run import Batching, Terms, engaged, means_of, no_parcels, observe
@@ -58,9 +58,9 @@ def deploy(setup: Setup, connect: Connect, console: Console, options: Options) -
     with engaged(setup.app, fleet, console, f"deploy {made.release.id}", Terms(options.wait), means) as run:
         seen = run.observe(tree.stamps)
         tell_of_maintenance(console, seen)
-        made = release.replacing(made, plans.newest_live(setup.app, seen.values()))
+        made = release.replacing(made, standing.newest_live(setup.app, seen.values()))
         if not options.force and all(
-            plans.is_unchanged(setup.app, host, seen[host], made.of(host).release) for host in seen
+            standing.is_unchanged(setup.app, host, seen[host], made.of(host).release) for host in seen
         ):
             console.emit(
                 Event("ended", text=f"nothing to do: {_standing(setup.app, seen)} (--force deploys all the same)")
@@ -89,9 +89,9 @@ def rollback(setup: Setup, connect: Connect, console: Console, to: str = "", opt
         seen = run.observe()
         fit(setup.app, seen)
         tell_of_maintenance(console, seen)
-        target = to or plans.rollback_target(setup.app, seen)
+        target = to or standing.rollback_target(setup.app, seen)
         wanted = {host: _stored(setup.app, facts, host, target) for host, facts in seen.items()}
-        is_there = all(plans.live_release(setup.app, facts) == target for facts in seen.values())
+        is_there = all(standing.live_release(setup.app, facts) == target for facts in seen.values())
         plan_one = plans.plan_tidy if is_there else plans.plan_rollback
         planned = {host: plan_one(setup.app, host, facts, wanted[host]) for host, facts in seen.items()}
         if not any(each.steps for each in planned.values()):
@@ -114,9 +114,9 @@ def plan(setup: Setup, connect: Connect, console: Console, options: Options) -> 
     means = means_of(setup)
     fleet = connect()
     seen = observe(setup.app, fleet, source=tree.stamps)
-    made = release.replacing(made, plans.newest_live(setup.app, seen.values()))
+    made = release.replacing(made, standing.newest_live(setup.app, seen.values()))
     if not options.force and all(
-        plans.is_unchanged(setup.app, host, seen[host], made.of(host).release) for host in seen
+        standing.is_unchanged(setup.app, host, seen[host], made.of(host).release) for host in seen
     ):
         console.say(f"nothing to do: {_standing(setup.app, seen)}")
         return
@@ -161,7 +161,7 @@ def status(setup: Setup, connect: Connect, console: Console) -> None:
             console.say(f"{host}: {lock.describe(facts.locked)}")
         if facts.maintenance:
             console.say(f"{host}: users see the maintenance page: {lock.describe(facts.maintenance, 'put up')}")
-    live = {host: plans.live_release(app, facts) for host, facts in seen.items()}
+    live = {host: standing.live_release(app, facts) for host, facts in seen.items()}
     known = sorted({*live.values()} - {""})
     if known and (bare := [host for host in live if not live[host]]):
         console.say(f"nothing is live on {_hosts(bare)}; the next deploy brings there what the others get")
@@ -255,7 +255,9 @@ def consent(planned: Plans, console: Console, *, yes: bool) -> None:
 
 def fit(app: App, seen: Mapping[Host, Facts]) -> None:
     unfit: dict[str, GreenroomError] = {
-        str(host): Unfit("; ".join(reasons)) for host, facts in seen.items() if (reasons := plans.fitness(app, facts))
+        str(host): Unfit("; ".join(reasons))
+        for host, facts in seen.items()
+        if (reasons := standing.fitness(app, facts))
     }
     if unfit:
         raise HostFailures(unfit)
@@ -279,7 +281,7 @@ def tell_of_waiting(app: App, console: Console, seen: Mapping[Host, Facts], but:
 
 def _stored(app: App, facts: Facts, host: Host, target: str) -> Release:
     stored = facts.stored(target)
-    if stored and stored.record and plans.can_start(facts, target):
+    if stored and stored.record and standing.can_start(facts, target):
         return replace(stored.record, who=release.who())  # who goes back, not who once made it
     there = ", ".join(r.id for r in facts.releases if r.has_image and r.record) or "none"
     what = f"release {target} is not on {host}" if target else f"no release before the live one is known on {host}"
@@ -295,7 +297,7 @@ def _purposes(hosts: Iterable[Host]) -> str:
 
 
 def _standing(app: App, seen: Mapping[Host, Facts]) -> str:
-    return "; ".join(f"{host}: {plans.describe(app, facts)}" for host, facts in seen.items())
+    return "; ".join(f"{host}: {standing.describe(app, facts)}" for host, facts in seen.items())
 
 
 Row = tuple[str, ...]
@@ -310,7 +312,7 @@ def with_purpose(head: Row, rows: Mapping[Host, Iterable[Row]]) -> tuple[Row, li
 
 
 def _status_row(app: App, host: Host, facts: Facts) -> tuple[str, ...]:
-    live = plans.live_release(app, facts)
+    live = standing.live_release(app, facts)
     stored = facts.stored(live)
     settings = facts.of(app.settings_stack)
     running = sorted(c.service for c in settings if c.runs)
@@ -329,7 +331,7 @@ def _status_row(app: App, host: Host, facts: Facts) -> tuple[str, ...]:
 def _idle(app: App, facts: Facts) -> str:
     if what := waiting.waiting(app, facts):
         return f"{waiting.describe(app, facts)}, {clock.ago(what.at)} ago"
-    left = facts.of(app.stack(plans.idle_colour(facts)))
+    left = facts.of(app.stack(standing.idle_colour(facts)))
     return f"{len(left)} containers left" if left else "-"
 
 

@@ -13,8 +13,7 @@ from deploy.flow import consent, fit, tell_of_maintenance, tell_of_waiting, with
 from deploy.lock import LEASE
 from deploy.recipe import facts as questions
 from deploy.recipe import logs as log_words
-from deploy.recipe import plan as plans
-from deploy.recipe import shell, upkeep, waiting
+from deploy.recipe import shell, standing, upkeep, waiting
 from deploy.recipe.logs import LogLine, Wanted
 from deploy.recipe.shell import Script
 from deploy.recipe.steps import Phase
@@ -59,7 +58,7 @@ def _containers(app: App, host: Host, facts: Facts) -> list[tuple[str, ...]]:
     live = app.stack(facts.switch) if facts.switch else ""
     what = waiting.waiting(app, facts)
     idle = what.kind if what else "idle"
-    stacks = {app.stack(plans.idle_colour(facts)): idle, app.settings_stack: "", live: "live"}
+    stacks = {app.stack(standing.idle_colour(facts)): idle, app.settings_stack: "", live: "live"}
     return [
         (
             str(host),
@@ -90,12 +89,12 @@ def releases(setup: Setup, connect: Connect, console: Console) -> None:
 
 def _use(app: App, facts: Facts, release_id: str) -> str:
     stored = facts.stored(release_id)
-    if release_id == plans.live_release(app, facts):
+    if release_id == standing.live_release(app, facts):
         return "live"
     what = waiting.waiting(app, facts)
     if what and release_id == waiting.release_of(app, facts, what.colour):
         return what.kind
-    if not plans.can_start(facts, release_id):
+    if not standing.can_start(facts, release_id):
         return "incomplete"
     return "a way back" if stored and stored.served else "never live"
 
@@ -341,9 +340,9 @@ def _with_env(setup: Setup, fleet: Fleet, seen: Mapping[Host, Facts], run: str) 
 
 
 def _lives(app: App, seen: Mapping[Host, Facts]) -> dict[Host, str]:
-    live = {host: plans.live_release(app, facts) for host, facts in seen.items()}
+    live = {host: standing.live_release(app, facts) for host, facts in seen.items()}
     for host, ident in live.items():
-        if not ident or not plans.can_start(seen[host], ident):
+        if not ident or not standing.can_start(seen[host], ident):
             raise Refused(
                 f"{host}: no release is live there that it knows", mend="a deploy brings the env, too: inv deploy"
             )

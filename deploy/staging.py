@@ -10,8 +10,7 @@ from deploy.apply import ask
 from deploy.console.events import Event
 from deploy.errors import Failed, HostFailures, Refused
 from deploy.recipe import facts as questions
-from deploy.recipe import image, shell, waiting
-from deploy.recipe import plan as plans
+from deploy.recipe import image, shell, standing, waiting
 from deploy.recipe import stage as stages
 from deploy.recipe.model import STAGED
 from deploy.recipe.steps import Phase
@@ -42,9 +41,9 @@ def stage(setup: Setup, connect: Connect, console: Console, options: Options) ->
     fleet = connect()
     with engaged(app, fleet, console, f"stage {made.release.id}", Terms(options.wait), means) as run:
         seen = run.observe(tree.stamps)
-        made = release.replacing(made, plans.newest_live(app, seen.values()))
-        if not options.force and (standing := _same(app, seen, made.release)):
-            console.emit(Event("ended", text=f"nothing to do: {standing} (--force stages all the same)"))
+        made = release.replacing(made, standing.newest_live(app, seen.values()))
+        if not options.force and (there := _same(app, seen, made.release)):
+            console.emit(Event("ended", text=f"nothing to do: {there} (--force stages all the same)"))
             return
         flow.tell_of_waiting(app, console, seen)
         builders = image.builders(app, seen)
@@ -69,7 +68,7 @@ def stage(setup: Setup, connect: Connect, console: Console, options: Options) ->
 
 def _same(app: App, seen: Mapping[Host, Facts], wanted: Release) -> str:
     """Say that every host has `wanted` staged already, or serves it; '' when that is not so."""
-    if all(plans.is_unchanged(app, host, facts, wanted) for host, facts in seen.items()):
+    if all(standing.is_unchanged(app, host, facts, wanted) for host, facts in seen.items()):
         return "it is live"
     there = {waiting.waits_there(app, facts, STAGED) for facts in seen.values() if facts.serves(app)}
     stored = [facts.stored(max(there, default="")) for facts in seen.values()]
@@ -112,7 +111,9 @@ def _staged(app: App, seen: Mapping[Host, Facts]) -> dict[Host, Release]:
         raise Refused(f"not the same release is staged everywhere: {listed}", mend=mend)
     (ident,) = ids
     there |= {host: ident for host in seen.keys() - there.keys() if _lies_ready(seen[host], ident)}
-    missing = [host for host, facts in seen.items() if ident not in (there.get(host), plans.live_release(app, facts))]
+    missing = [
+        host for host, facts in seen.items() if ident not in (there.get(host), standing.live_release(app, facts))
+    ]
     if missing:
         raise Refused(f"{ident} is not staged, whole and running, on {_hosts(missing)}", mend=mend)
     wanted = {}
@@ -160,11 +161,11 @@ def preview(setup: Setup, connect: Connect, console: Console, port: int) -> None
     app = setup.app
     fleet = connect()
     (host, facts), *_ = observe(app, fleet).items()
-    idle = plans.idle_colour(facts)
+    idle = standing.idle_colour(facts)
     shown = waiting.release_of(app, facts, idle)
     if not shown:
         raise Refused(
-            f"{host}: nothing runs in the idle colour; {plans.describe(app, facts)}",
+            f"{host}: nothing runs in the idle colour; {standing.describe(app, facts)}",
             mend=f"first: inv stage --env={app.env}",
         )
     (link,) = fleet.machines
@@ -180,7 +181,7 @@ def preview(setup: Setup, connect: Connect, console: Console, port: int) -> None
         what = waiting.describe(app, facts) or f"{shown}, left behind"
         console.say(
             f"http://127.0.0.1:{port}/ shows {idle} of {host}: {what}\n"
-            f"users see {plans.live_release(app, facts) or 'nobody'}. What you do there is done to the same data.\n"
+            f"users see {standing.live_release(app, facts) or 'nobody'}. What you do there is done to the same data.\n"
             f"The app is asked as {app.health.host}; a link that it makes with that name leads to what users see.\n"
             "Ctrl-C ends it."
         )

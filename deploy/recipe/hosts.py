@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deploy.recipe import data, plan
+from deploy.recipe import data, standing
 from deploy.recipe.confs import version_of
 from deploy.recipe.preflight import Finding, Weight
 
@@ -40,7 +40,7 @@ def unfit(app: App, facts: Facts, locked: str) -> list[Finding]:
     """Return what stops a deploy before a host can be asked anything more. `locked` is the text of a person's lock."""
     return [
         Finding(Weight.STOPS, "disk" if "disk" in reason else "host", "", reason)
-        for reason in (*plan.fitness(app, facts), *([locked] if locked else []))
+        for reason in (*standing.fitness(app, facts), *([locked] if locked else []))
     ]
 
 

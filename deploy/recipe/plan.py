@@ -9,12 +9,11 @@ The laws of this file:
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from deploy.recipe import data, docker, files, hooks, image, nginx, waiting
+from deploy.recipe import data, docker, files, hooks, image, nginx, services, standing, waiting
 from deploy.recipe.facts import variables
-from deploy.recipe.model import STAGED, STANDBY, Colour
+from deploy.recipe.model import STANDBY, Colour
 from deploy.recipe.steps import Phase, Plan
 
 if TYPE_CHECKING:
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
 
     from deploy.recipe.model import App, Facts, Host, Release
     from deploy.recipe.steps import Step
-
-LEAST_DISK = 1 << 30
-"""Bytes that must be free before a deploy begins: an image with its layers, and air."""
 
 ITSELF: Mapping[Host, Host] = {}
 """Every host builds for itself."""
@@ -45,12 +41,12 @@ def plan_deploy(
     The `leader` migrates, for all. `builders` say which host builds for which; one that is not named builds for itself.
     `verb` is what the history will call it.
     """
-    missing, changed = infrastructure(app, host, facts, release)
-    _, misplaced = strays(app, host, facts, release)
+    missing, changed = services.infrastructure(app, host, facts, release)
+    _, misplaced = services.strays(app, host, facts, release)
     return Plan(
-        note=describe(app, facts),
+        note=standing.describe(app, facts),
         data=data.goes_on(app, facts),
-        live=live_release(app, facts),
+        live=standing.live_release(app, facts),
         steps=with_hooks(
             app,
             host,
@@ -66,7 +62,7 @@ def plan_deploy(
             },
         ),
         asks=(*settings_asks(app, host, facts, release), *data.asks(app, facts)),
-        refusals=(*fitness(app, facts), *taken(facts, release), *misplaced, *data.refusals(facts)),
+        refusals=(*standing.fitness(app, facts), *standing.taken(facts, release), *misplaced, *data.refusals(facts)),
         variables=variables(app, release_id=release.id, compose=facts.compose),
     )
 
@@ -88,13 +84,13 @@ def plan_here(app: App, here: Facts, release: Release, stamps: Mapping[str, str]
 
 def plan_rollback(app: App, host: Host, facts: Facts, release: Release) -> Plan:
     """Decide how a host goes back to a release that lies there: a deploy without send, build and migration."""
-    idle = idle_colour(facts)
-    missing, _ = infrastructure(app, host, facts, release)
+    idle = standing.idle_colour(facts)
+    missing, _ = services.infrastructure(app, host, facts, release)
     ready = (*configure(app, facts, release), *ensure_settings(missing, ()))
     back = undo(app, host, facts, release)
     return Plan(
-        note=describe(app, facts),
-        live=live_release(app, facts),
+        note=standing.describe(app, facts),
+        live=standing.live_release(app, facts),
         steps=with_hooks(
             app,
             host,
@@ -105,7 +101,7 @@ def plan_rollback(app: App, host: Host, facts: Facts, release: Release) -> Plan:
             if waiting.waits_there(app, facts, STANDBY) == release.id
             else {Phase.PREPARE: (*_clear(app, facts, idle), *ready), Phase.UNDO: back},
         ),
-        refusals=fitness(app, facts),
+        refusals=standing.fitness(app, facts),
         variables=variables(app, release_id=release.id, compose=facts.compose),
     )
 
@@ -115,16 +111,16 @@ def plan_tidy(app: App, host: Host, facts: Facts, release: Release) -> Plan:
 
     It has no steps where nothing is left. What waits on purpose is no leftover.
     """
-    stale = stale_workers(app, host, facts, release)
-    old, confs = prunable(app, facts, release, spare=_staged(app, facts))
+    stale = services.stale_workers(app, host, facts, release)
+    old, confs = standing.prunable(app, facts, release, spare=standing.may_be_staged(app, facts))
     left = (
         *((docker.refresh(stale),) if stale else ()),
-        *(() if waiting.waiting(app, facts) else _clear(app, facts, idle_colour(facts))),
+        *(() if waiting.waiting(app, facts) else _clear(app, facts, standing.idle_colour(facts))),
         *forget(app, old, (conf for conf in confs if conf != facts.conf)),
     )
     steps: hooks.Steps = {Phase.FINISH: (*left, files.record("rollback", release, release.id, "done"))} if left else {}
     return Plan(
-        note=describe(app, facts),
+        note=standing.describe(app, facts),
         live=release.id,
         steps=hooks.around(app, host, facts, release, "rollback", steps),
         variables=variables(app, release_id=release.id, compose=facts.compose),
@@ -157,7 +153,7 @@ def bring(
     settings: tuple[Step, ...],
 ) -> dict[Phase, tuple[Step, ...]]:
     """All that a new release takes before it can be started; `settings` are the steps for the stack beside it."""
-    idle = idle_colour(facts)
+    idle = standing.idle_colour(facts)
     return {
         Phase.PREPARE: (
             *files.send(release, stamps, host, facts, serves=facts.serves(app)),
@@ -178,11 +174,11 @@ def bring(
 
 def settings_asks(app: App, host: Host, facts: Facts, release: Release) -> tuple[str, ...]:
     """Return what becomes of the settings stack that nobody should be surprised by."""
-    _, changed = infrastructure(app, host, facts, release)
-    left, _ = strays(app, host, facts, release)
+    _, changed = services.infrastructure(app, host, facts, release)
+    left, _ = services.strays(app, host, facts, release)
     return (
         *(f"{name} of {app.settings_stack} will be recreated: its definition changed" for name in changed),
-        *(f"{name} of {app.settings_stack} will be removed: {_why_left(app, release, name)}" for name in left),
+        *(f"{name} of {app.settings_stack} will be removed: {services.why_left(app, release, name)}" for name in left),
     )
 
 
@@ -194,8 +190,8 @@ def with_hooks(app: App, host: Host, facts: Facts, release: Release, verb: str, 
 
 def _flow_of_colours(app: App, host: Host, facts: Facts, release: Release, verb: str) -> dict[Phase, tuple[Step, ...]]:
     """From start to finish: what a deploy and a rollback share."""
-    live, idle = facts.switch, idle_colour(facts)
-    workers = workers_of(app, host, release)
+    live, idle = facts.switch, standing.idle_colour(facts)
+    workers = services.workers_of(app, host, release)
     return {
         Phase.START: (docker.start(app, idle), nginx.gate(app, idle)),
         Phase.FLIP: (
@@ -220,7 +216,7 @@ def _flow_of_colours(app: App, host: Host, facts: Facts, release: Release, verb:
 
 def _flow_of_workers(app: App, host: Host, facts: Facts, release: Release, verb: str) -> dict[Phase, tuple[Step, ...]]:
     """The same where no user is sent: workers are handed over when others flip, and watched when others are."""
-    workers = workers_of(app, host, release)
+    workers = services.workers_of(app, host, release)
     return {
         Phase.FLIP: (docker.refresh(workers), docker.workers_ready(app, workers)) if workers else (),
         Phase.SETTLE: (docker.watch_workers(app, workers),) if workers and app.settle else (),
@@ -234,14 +230,14 @@ def _flow_of_workers(app: App, host: Host, facts: Facts, release: Release, verb:
 
 def _remove_left(app: App, host: Host, facts: Facts, release: Release, verb: str) -> tuple[Step, ...]:
     """A rollback asks nobody, so it removes nothing."""
-    left, _ = strays(app, host, facts, release) if verb != "rollback" else ((), ())
+    left, _ = services.strays(app, host, facts, release) if verb != "rollback" else ((), ())
     return (docker.settings_down(left),) if left else ()
 
 
 def _conclude(app: App, facts: Facts, release: Release, verb: str) -> tuple[Step, ...]:
     return (
-        files.record(verb, release, live_release(app, facts), "done"),
-        *forget(app, *prunable(app, facts, release)),
+        files.record(verb, release, standing.live_release(app, facts), "done"),
+        *forget(app, *standing.prunable(app, facts, release)),
     )
 
 
@@ -269,7 +265,7 @@ def _bow_out(app: App, facts: Facts, live: Colour | None, who: str) -> tuple[Ste
     """
     if live is None:
         return ()
-    if app.standby and live_release(app, facts):
+    if app.standby and standing.live_release(app, facts):
         return (waiting.keep(live, STANDBY, who, "the way back has nothing to start (deploy.standby)"),)
     return (nginx.drain(app, live), docker.stop(live, "nobody is sent to it any more"))
 
@@ -301,7 +297,7 @@ def undo(app: App, host: Host, facts: Facts, release: Release) -> tuple[Step, ..
     """Back to what users had; the destructive step last. Where we stopped does not matter."""
     if not facts.serves(app):
         return _hand_back(app, host, facts, release)
-    live, idle = facts.switch, idle_colour(facts)
+    live, idle = facts.switch, standing.idle_colour(facts)
     stored = facts.stored(release.id)
     away: tuple[Step, ...] = (nginx.drain(app, idle), docker.stop(idle, "it is not wanted any more"))
     if waiting.waiting(app, facts):
@@ -318,7 +314,7 @@ def undo(app: App, host: Host, facts: Facts, release: Release) -> tuple[Step, ..
 def _hand_back(app: App, host: Host, facts: Facts, release: Release) -> tuple[Step, ...]:
     """Each worker goes back to the release that it was found with; one that was not there goes."""
     found: dict[str, list[str]] = {}
-    for name in workers_of(app, host, release):
+    for name in services.workers_of(app, host, release):
         tags = {waiting.tag(c.image) for c in facts.of(app.settings_stack, name) if c.runs}
         found.setdefault(max(tags, default=""), []).append(name)
     new = found.pop("", ())
@@ -329,238 +325,3 @@ def _hand_back(app: App, host: Host, facts: Facts, release: Release) -> tuple[St
         *(docker.hand_back(ident, names) for ident, names in sorted(found.items())),
         *((docker.settings_down(new, "they did not run before"),) if new else ()),
     )
-
-
-def idle_colour(facts: Facts) -> Colour:
-    return facts.switch.other if facts.switch else Colour.BLUE
-
-
-def belongs(app: App, host: Host, service: str) -> bool:
-    """Say whether a service of the settings stack runs on a host, whichever hosts a run is limited to.
-
-    nginx goes with the app. A singleton lives where it is named, or else on the first host that runs all.
-    """
-    if service == app.proxy:
-        return host.takes(app.service)
-    return host == _home(app, service) if service in app.singletons else host.takes(service)
-
-
-def _home(app: App, service: str) -> Host | None:
-    named = [host for host in app.hosts if service in host.runs]
-    return next(iter(named or [host for host in app.hosts if host.takes(service)]), None)
-
-
-def infrastructure(app: App, host: Host, facts: Facts, release: Release) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the settings services that do not run here, and those that run with another definition.
-
-    Workers are neither: each deploy refreshes them at its end, started or not.
-    """
-    missing, changed = [], []
-    for name, definition in release.definitions:
-        if name in app.workers or not belongs(app, host, name):
-            continue
-        running = [c for c in facts.of(app.settings_stack, name) if c.runs]
-        if not running:
-            missing.append(name)
-        elif any(c.definition != definition for c in running):
-            changed.append(name)
-    return tuple(missing), tuple(changed)
-
-
-def workers_of(app: App, host: Host, release: Release) -> tuple[str, ...]:
-    """Return the workers of this host that the release's own settings file has: an older one may lack some."""
-    known = dict(release.definitions)
-    return tuple(name for name in app.workers if name in known and belongs(app, host, name))
-
-
-def strays(app: App, host: Host, facts: Facts, release: Release) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the settings services that run here and need not, and what is to be said of those that must not.
-
-    A second beat sends every task twice, a second database splits the data, and users may still be sent to an nginx:
-    that is for a human to mend. A worker holds nothing, and goes warmly.
-    """
-    known = dict(release.definitions)
-    running = [c for c in facts.of(app.settings_stack) if c.runs]
-    strange = [c for c in running if c.service in known and not belongs(app, host, c.service)]
-    workers = {c.service for c in strange if c.service in app.workers and c.service not in app.singletons}
-    left = {c.service for c in running if c.service not in known} | workers
-    misplaced = [
-        f"{c.service} runs here and {_elsewhere(app, c.service)}: "
-        f"move what it holds, then say on this host: docker rm -f {c.id}"
-        for c in strange
-        if c.service not in {*workers, app.proxy}
-    ]
-    if not facts.serves(app):
-        misplaced += _for_users(app, facts)
-    return tuple(sorted(left)), tuple(misplaced)
-
-
-def _elsewhere(app: App, service: str) -> str:
-    if service in app.singletons:
-        return f"belongs to {_home(app, service) or 'no host'} alone (deploy.singletons)"
-    return f"deploy.envs.{app.env}.runs does not name it for this host"
-
-
-def _for_users(app: App, facts: Facts) -> list[str]:
-    """What a host still has that served users before it got another purpose."""
-    web = [c for c in facts.containers if c.stack in {app.stack(colour) for colour in Colour}]
-    proxy = facts.of(app.settings_stack, app.proxy)
-    if not (web or proxy):
-        return []
-    ids = " ".join(c.id for c in (*proxy, *web))
-    names = ", ".join(sorted({c.service for c in (*proxy, *web)}))
-    what = f"{names} still run here, and this host is for {', '.join(facts.runs)}"
-    return [f"{what}: have users sent elsewhere, then say on this host: docker rm -f {ids}"]
-
-
-def _why_left(app: App, release: Release, service: str) -> str:
-    known = dict(release.definitions)
-    return _elsewhere(app, service) if service in known else f"{app.settings_file} has it no more"
-
-
-def live_release(app: App, facts: Facts) -> str:
-    """Return the id of the release that the live colour runs, by its image's tag; '' when nobody is live.
-
-    Of a host that is not there for users: what its workers run, or, where it has none, what it served last.
-    """
-    if not facts.serves(app):
-        runs = {waiting.tag(c.image) for name in app.workers for c in facts.of(app.settings_stack, name) if c.runs}
-        served = [r for r in facts.releases if r.served]
-        return max(runs, default="") or (max(served, key=lambda r: r.served).id if served else "")
-    return waiting.release_of(app, facts, facts.switch) if facts.switch else ""
-
-
-def is_unchanged(app: App, host: Host, facts: Facts, release: Release) -> bool:
-    """Say whether a deploy of `release` would change nothing that anybody could notice on this host."""
-    live = facts.stored(live_release(app, facts))
-    if live is None or live.record is None or live.record.fingerprint != release.fingerprint:
-        return False
-    missing, changed = infrastructure(app, host, facts, release)
-    leftovers = facts.of(app.stack(idle_colour(facts)))
-    if app.standby and waiting.waits_there(app, facts, STANDBY):
-        leftovers = ()
-    stale = stale_workers(app, host, facts, replace(release, id=live.id))
-    return not (missing or changed or leftovers or stale or any(strays(app, host, facts, release))) and (
-        facts.conf == release.conf or not facts.serves(app)
-    )
-
-
-def stale_workers(app: App, host: Host, facts: Facts, release: Release) -> tuple[str, ...]:
-    """Return the workers of this host that do not run, or run something else than `release`."""
-    return tuple(
-        name
-        for name in workers_of(app, host, release)
-        if [c.image for c in facts.of(app.settings_stack, name) if c.runs] != [app.image(release.id)]
-    )
-
-
-def prunable(
-    app: App, facts: Facts, release: Release, spare: Iterable[str] = ()
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the releases and the nginx confs on a host that nothing needs once `release` is live.
-
-    Kept are the last `keep` that have been live, the one to come, the one it replaces and the way back from there, and
-    those to `spare`.
-    """
-    live = live_release(app, facts)
-    served = sorted((r for r in facts.releases if r.served and r.id != release.id), key=lambda r: r.served)
-    keep = {release.id, live, release.replaces, *spare} | {r.id for r in served[-(app.keep - 1) :] if app.keep > 1}
-    orphans = (ident for ident in facts.orphans if ident not in {release.id, live})  # no way back: their files are gone
-    gone = (*(r.id for r in facts.releases if r.id not in keep), *orphans)
-    confs = {r.record.conf for r in facts.releases if r.id in keep and r.record} | {release.conf}
-    return gone, tuple(c for c in facts.confs if c not in confs)
-
-
-def _staged(app: App, facts: Facts) -> set[str]:
-    """Return what may be staged on a host. Where no user is sent that is but files and an image nobody has seen."""
-    if facts.serves(app):
-        return {waiting.waits_there(app, facts, STAGED)}
-    return {r.id for r in facts.releases if not r.served}
-
-
-def fitness(app: App, facts: Facts) -> tuple[str, ...]:
-    """Say why a host cannot take a deploy; empty when it can.
-
-    Colours, switch and images are named by the project: two envs of one would take each other's for their own.
-    """
-    settings = f"{app.project}-setting-"
-    others = {c.stack for c in facts.containers if c.stack.startswith(settings) and c.stack != app.settings_stack}
-    reasons = [
-        f"this host belongs to env {other.removeprefix(settings)}: {other} is here; a host serves one env of a project"
-        for other in sorted(others)
-    ]
-    reasons += [f"{tool} is not installed" for tool in facts.lacks]
-    if facts.trouble:
-        denied = "permission denied" in facts.trouble
-        mend = " (add the login to the group docker there, or set deploy.ssh.sudo: true)" if denied else ""
-        reasons.append(f"docker does not answer: {facts.trouble}{mend}")
-    elif not facts.compose:
-        reasons.append("neither `docker compose` nor `docker-compose` is installed")
-    elif facts.disk_free < LEAST_DISK:
-        reasons.append(f"only {facts.disk_free >> 20} MiB of disk are free, {LEAST_DISK >> 20} are needed")
-    return tuple(reasons)
-
-
-def taken(facts: Facts, release: Release) -> tuple[str, ...]:
-    """Refuse to make a release that is there already: its image would not be built, and its folder written over."""
-    if facts.stored(release.id) is None:
-        return ()
-    return (f"release {release.id} is there already: the clock of the machine you deploy from stands, or went back",)
-
-
-def describe(app: App, facts: Facts) -> str:
-    """Say in a few words what a host serves now."""
-    if not facts.serves(app):
-        return f"{', '.join(facts.runs)} of {live_release(app, facts) or 'no release yet'}"
-    if facts.switch is None:
-        return "nobody is live"
-    return f"{facts.switch} is live with {live_release(app, facts) or 'nothing that runs'}"
-
-
-def rollback_target(app: App, facts: Mapping[Host, Facts]) -> str:
-    """Return the release before the live one, '' when there is none.
-
-    That is the one it replaced when it was made, or the one before that, until there is one that every host can start.
-    On a split fleet: before the newest live one.
-    """
-    stored = _records(facts.values())
-    target = newest_live(app, facts.values())
-    seen: set[str] = set()
-    while (record := stored.get(target)) and target not in seen:
-        seen.add(target)
-        target = record.replaces
-        if all(can_start(each, target) for each in facts.values()):
-            return target
-    return ""
-
-
-def newest_live(app: App, fleet: Iterable[Facts]) -> str:
-    """Return the release that came last of those that are live, '' when nobody is.
-
-    That is the one that replaced the others, if one did: ids tell the time of their makers' clocks, which may be wrong.
-    """
-    fleet = tuple(fleet)
-    records = _records(fleet)
-    lives = {live_release(app, each) for each in fleet} - {""}
-    before = {ident: _replaced(records, ident) for ident in lives}
-    last = {ident for ident in lives if not any(ident in before[other] for other in lives - {ident})}
-    return max(last or lives, default="")
-
-
-def _records(fleet: Iterable[Facts]) -> dict[str, Release]:
-    return {r.id: r.record for each in fleet for r in each.releases if r.record}
-
-
-def _replaced(records: Mapping[str, Release], ident: str) -> set[str]:
-    """Return what a release replaced, and what that one did, and so on."""
-    found: set[str] = set()
-    while (record := records.get(ident)) and record.replaces and record.replaces not in found:
-        ident = record.replaces
-        found.add(ident)
-    return found
-
-
-def can_start(facts: Facts, release_id: str) -> bool:
-    """Say whether a host has all that it takes to start a release without building it."""
-    stored = facts.stored(release_id)
-    return stored is not None and stored.record is not None and stored.has_image

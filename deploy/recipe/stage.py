@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deploy.recipe import data, docker, files, hooks, nginx, plan, waiting
+from deploy.recipe import data, docker, files, hooks, nginx, plan, services, standing, waiting
 from deploy.recipe.facts import variables
 from deploy.recipe.model import STAGED
 from deploy.recipe.steps import Phase, Plan
@@ -30,9 +30,9 @@ def plan_stage(
     The first half of a deploy, but for services of the settings stack whose definition changed: users have those, so
     they wait for `plan_promote`. The undo stops what it started, and what was staged before is gone by then.
     """
-    idle = plan.idle_colour(facts)
-    missing, changed = plan.infrastructure(app, host, facts, release)
-    _, misplaced = plan.strays(app, host, facts, release)
+    idle = standing.idle_colour(facts)
+    missing, changed = services.infrastructure(app, host, facts, release)
+    _, misplaced = services.strays(app, host, facts, release)
     settings = plan.ensure_settings(missing, ())
     later = [f"{', '.join(changed)} of {app.settings_stack} changed, and wait for promote"] if changed else []
     started: tuple[Step, ...] = (
@@ -45,15 +45,15 @@ def plan_stage(
         started = away = ()
     steps = {
         **plan.bring(app, host, facts, release, stamps, leader, builders, settings),
-        Phase.START: (*started, files.record("stage", release, plan.live_release(app, facts), "done")),
+        Phase.START: (*started, files.record("stage", release, standing.live_release(app, facts), "done")),
         Phase.UNDO: (docker.await_engine(), *away, files.forget([release.id], "it was never staged")),
     }
     return Plan(
-        note="; ".join([plan.describe(app, facts), *data.goes_on(app, facts), *later]),
-        live=plan.live_release(app, facts),
+        note="; ".join([standing.describe(app, facts), *data.goes_on(app, facts), *later]),
+        live=standing.live_release(app, facts),
         steps=hooks.around(app, host, facts, release, "stage", steps),
         asks=data.asks(app, facts),
-        refusals=(*plan.fitness(app, facts), *plan.taken(facts, release), *misplaced, *data.refusals(facts)),
+        refusals=(*standing.fitness(app, facts), *standing.taken(facts, release), *misplaced, *data.refusals(facts)),
         variables=variables(app, release_id=release.id, compose=facts.compose),
     )
 
@@ -63,20 +63,20 @@ def plan_promote(app: App, host: Host, facts: Facts, release: Release) -> Plan:
 
     The undo leaves it staged: what failed can be looked at, and promoted again.
     """
-    idle = plan.idle_colour(facts)
-    missing, changed = plan.infrastructure(app, host, facts, release)
-    _, misplaced = plan.strays(app, host, facts, release)
+    idle = standing.idle_colour(facts)
+    missing, changed = services.infrastructure(app, host, facts, release)
+    _, misplaced = services.strays(app, host, facts, release)
     own = {
         Phase.PREPARE: (*plan.configure(app, facts, release), *plan.ensure_settings(missing, changed)),
         Phase.START: (nginx.gate(app, idle),) if facts.serves(app) else (),
         Phase.UNDO: plan.undo(app, host, facts, release),
     }
     return Plan(
-        note="; ".join(filter(None, (plan.describe(app, facts), waiting.describe(app, facts)))),
-        live=plan.live_release(app, facts),
+        note="; ".join(filter(None, (standing.describe(app, facts), waiting.describe(app, facts)))),
+        live=standing.live_release(app, facts),
         steps=plan.with_hooks(app, host, facts, release, "promote", own),
         asks=plan.settings_asks(app, host, facts, release),
-        refusals=(*plan.fitness(app, facts), *misplaced),
+        refusals=(*standing.fitness(app, facts), *misplaced),
         variables=variables(app, release_id=release.id, compose=facts.compose),
     )
 

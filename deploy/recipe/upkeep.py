@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from deploy.recipe import docker, files, nginx, plan, shell
+from deploy.recipe import docker, files, nginx, plan, services, shell, standing
 from deploy.recipe.facts import variables
 from deploy.recipe.steps import Parcel, Phase, Plan, Step
 
@@ -20,10 +20,10 @@ def plan_prune(app: App, facts: Facts, who: str) -> Plan:
 
     What is live stays, with the way back from there, the last `keep` that were live, and whatever a container runs.
     """
-    live = facts.stored(plan.live_release(app, facts))
+    live = facts.stored(standing.live_release(app, facts))
     if live is None or live.record is None:
         return Plan(refusals=("nothing that it knows is live here, so nothing tells what may go; deploy first",))
-    old, confs = plan.prunable(app, facts, live.record)
+    old, confs = standing.prunable(app, facts, live.record)
     runs = {c.image for c in facts.containers}
     old = tuple(each for each in old if app.image(each) not in runs)
     confs = tuple(each for each in confs if each != facts.conf)
@@ -40,8 +40,8 @@ def plan_prune(app: App, facts: Facts, who: str) -> Plan:
 def plan_push(app: App, host: Host, facts: Facts, release: Release, leader: Host) -> Plan:
     """Decide how a host gets `release`, which is its live one with another env: a deploy without source and build."""
     whole = plan.plan_deploy(app, host, facts, release, {}, leader, verb="env.push")
-    live = plan.live_release(app, facts)
-    beside = {step.command.words[0] for step in docker.build_others(app, plan.idle_colour(facts))}
+    live = standing.live_release(app, facts)
+    beside = {step.command.words[0] for step in docker.build_others(app, standing.idle_colour(facts))}
     prepare = tuple(
         docker.tag(app, live) if step.command.words[0] == "build" else step
         for step in whole.of(Phase.PREPARE)
@@ -55,13 +55,13 @@ def plan_push(app: App, host: Host, facts: Facts, release: Release, leader: Host
 
 def plan_up(app: App, host: Host, facts: Facts, who: str) -> Plan:
     """Start what the settings stack lacks, as the live release has it. What runs is left alone, changed or not."""
-    live = facts.stored(plan.live_release(app, facts))
+    live = facts.stored(standing.live_release(app, facts))
     if live is None or live.record is None:
         return Plan(refusals=("nothing that it knows is live here, so nothing tells what belongs here; deploy first",))
     known = dict(live.record.definitions)
     runs = {c.service for c in facts.of(app.settings_stack) if c.runs}
-    missing = sorted(name for name in known.keys() - runs if plan.belongs(app, host, name))
-    _, misplaced = plan.strays(app, host, facts, live.record)
+    missing = sorted(name for name in known.keys() - runs if services.belongs(app, host, name))
+    _, misplaced = services.strays(app, host, facts, live.record)
     if not missing:
         return Plan(refusals=misplaced)
     steps = (

@@ -17,7 +17,7 @@ from world import OTHER, World
 from deploy import check, clock, config, fleet, flow, run, staging
 from deploy.console import Console
 from deploy.console.redact import redactor
-from deploy.recipe import plan, waiting
+from deploy.recipe import standing, waiting
 
 
 class Operator:
@@ -109,7 +109,7 @@ class Operator:
     def live(self) -> list[str]:
         """Return the release that each host serves."""
         facts = run.observe(self.setup().app, self._connect())
-        return [plan.live_release(self.setup().app, each) for each in facts.values()]
+        return [standing.live_release(self.setup().app, each) for each in facts.values()]
 
     def waits(self) -> list[str]:
         """Say what waits in the idle colour of each host."""

@@ -15,7 +15,7 @@ from sim_host import Proc, SimWords
 from deploy import apply, lock, run, staging
 from deploy.errors import Failed, HostFailures, Refused
 from deploy.fleet import Fleet
-from deploy.recipe import docker, facts, files, nginx, plan, stage, waiting
+from deploy.recipe import docker, facts, files, nginx, plan, stage, standing, waiting
 from deploy.recipe.model import STAGED, Colour
 from deploy.recipe.steps import BEFORE_FINISH, Phase
 
@@ -97,13 +97,13 @@ def nobody_waits_at_the_gate(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def the_live_colour_is_taken_for_the_idle_one(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(plan, "idle_colour", lambda facts: facts.switch or Colour.BLUE)
+    patch.setattr(standing, "idle_colour", lambda facts: facts.switch or Colour.BLUE)
     patch.setattr(SimWords, "_is_live", lambda *_: False)
 
 
 @plant
 def blue_always_comes_first(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(plan, "idle_colour", lambda _: Colour.BLUE)
+    patch.setattr(standing, "idle_colour", lambda _: Colour.BLUE)
 
 
 @plant
@@ -261,7 +261,7 @@ def workers_of_a_host_of_their_own_pass_no_gate(patch: pytest.MonkeyPatch) -> No
 
 @plant
 def old_releases_stay_for_ever(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(plan, "prunable", lambda *_: ((), ()))
+    patch.setattr(standing, "prunable", lambda *_: ((), ()))
 
 
 @plant
@@ -280,7 +280,7 @@ def a_release_goes_while_docker_keeps_its_image(patch: pytest.MonkeyPatch) -> No
 
 @plant
 def the_live_release_is_forgotten_too(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(plan, "prunable", lambda _app, facts, _release: (tuple(r.id for r in facts.releases), ()))
+    patch.setattr(standing, "prunable", lambda _app, facts, _release: (tuple(r.id for r in facts.releases), ()))
 
 
 @plant
@@ -476,7 +476,7 @@ def a_stage_stops_the_live_colour(patch: pytest.MonkeyPatch) -> None:
 @plant
 def a_stage_flips_when_it_is_ready(patch: pytest.MonkeyPatch) -> None:
     def flips(_made: Plan, facts: Facts) -> Steps:
-        return {Phase.FLIP: (nginx.switch(plan.idle_colour(facts), "it is fit"),)}
+        return {Phase.FLIP: (nginx.switch(standing.idle_colour(facts), "it is fit"),)}
 
     _replan_halves(patch, "plan_stage", flips)
 

@@ -47,7 +47,8 @@ FLOORS = [
     {"clock"},
     {"recipe.hosts", "recipe.setup", "recipe.upkeep", "recipe.stage"},
     {"recipe.plan", "recipe.preflight"},
-    {"recipe.image", "recipe.waiting"},
+    {"recipe.standing"},
+    {"recipe.image", "recipe.waiting", "recipe.services"},
     {
         "recipe.derive",
         "recipe.docker",

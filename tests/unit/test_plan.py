@@ -8,7 +8,7 @@ from itertools import chain, product
 
 import pytest
 
-from deploy.recipe import plan
+from deploy.recipe import plan, standing
 from deploy.recipe.model import App, Colour, Container, Facts, Health, Host, Release, StoredRelease
 from deploy.recipe.steps import Cargo, Phase, Plan, Step
 
@@ -267,7 +267,7 @@ def test_a_service_that_left_the_file_is_asked_for_and_removed_at_the_end() -> N
     assert planned.asks == ("flower of app-setting-prod will be removed: setting_prod.yml has it no more",)
     assert words(planned, Phase.FINISH)[:2] == ["settings_up", "settings_down"]
     assert the(planned, Phase.FINISH, "settings_down") == ("flower",)
-    assert not plan.is_unchanged(APP, WEB1, facts, SAME)
+    assert not standing.is_unchanged(APP, WEB1, facts, SAME)
 
 
 def test_a_rollback_removes_no_service() -> None:
@@ -368,7 +368,7 @@ def test_a_host_that_builds_for_itself_alone_tells_nobody() -> None:
 
 def kept(keep: int, live: str, to: Release, *there: StoredRelease) -> set[str]:
     facts = replace(RUNS, releases=there, containers=(container("app-blue", "web", f"app:{live}"),))
-    gone, _ = plan.prunable(replace(APP, keep=keep), facts, to)
+    gone, _ = standing.prunable(replace(APP, keep=keep), facts, to)
     return {r.id for r in there} - set(gone)
 
 
@@ -407,14 +407,14 @@ def test_the_target_of_a_rollback_is_kept() -> None:
 def test_confs_of_kept_releases_stay_and_others_go() -> None:
     there = tuple(StoredRelease(f"r{n}", n * 10, release(f"r{n}", conf=f"c{n}"), has_image=True) for n in range(1, 6))
     facts = replace(RUNS, releases=there, confs=("c1", "c2", "c3", "c4", "c5", "c6"))
-    gone, confs = plan.prunable(replace(APP, keep=3), facts, release("r6", conf="c6", replaces="r5"))
+    gone, confs = standing.prunable(replace(APP, keep=3), facts, release("r6", conf="c6", replaces="r5"))
     assert gone == ("r2", "r3")
     assert confs == ("c2", "c3")
 
 
 def test_an_image_without_a_release_goes_unless_it_is_wanted() -> None:
     facts = replace(RUNS, orphans=("r1", "r2", "r7", "r8"))
-    gone, _ = plan.prunable(APP, facts, release("r2", replaces="r8"))
+    gone, _ = standing.prunable(APP, facts, release("r2", replaces="r8"))
     assert gone == ("r7", "r8")  # the release before cannot be gone back to: its files are not there
 
 
@@ -428,7 +428,7 @@ SAME = release("r1")
 
 
 def test_the_same_release_on_a_whole_host_is_unchanged() -> None:
-    assert plan.is_unchanged(APP, WEB1, RUNS, replace(SAME, id="r2"))
+    assert standing.is_unchanged(APP, WEB1, RUNS, replace(SAME, id="r2"))
 
 
 def without(*services: str) -> tuple[Container, ...]:
@@ -458,24 +458,24 @@ def without(*services: str) -> tuple[Container, ...]:
     ],
 )  # fmt: skip
 def test_a_host_with_anything_to_do_is_not_unchanged(facts: Facts) -> None:
-    assert not plan.is_unchanged(APP, WEB1, facts, SAME)
+    assert not standing.is_unchanged(APP, WEB1, facts, SAME)
 
 
 def test_a_singleton_that_is_not_on_a_second_host_is_not_missed_there() -> None:
     facts = replace(RUNS, containers=without("postgres", "celery-beat"))
-    assert plan.is_unchanged(APP, WEB2, facts, SAME)
-    assert not plan.is_unchanged(APP, WEB1, facts, SAME)
+    assert standing.is_unchanged(APP, WEB2, facts, SAME)
+    assert not standing.is_unchanged(APP, WEB1, facts, SAME)
 
 
 # --- live_release, rollback_target -----------------------------------------------------------------------------
 
 
 def test_the_live_release_is_the_tag_of_what_the_live_colour_runs() -> None:
-    assert plan.live_release(APP, RUNS) == "r1"
-    assert plan.live_release(APP, replace(RUNS, switch=None)) == ""
-    assert plan.live_release(APP, replace(RUNS, switch=Colour.GREEN)) == ""
+    assert standing.live_release(APP, RUNS) == "r1"
+    assert standing.live_release(APP, replace(RUNS, switch=None)) == ""
+    assert standing.live_release(APP, replace(RUNS, switch=Colour.GREEN)) == ""
     ended = tuple(replace(c, state="exited") for c in RUNS.containers)
-    assert plan.live_release(APP, replace(RUNS, containers=ended)) == ""
+    assert standing.live_release(APP, replace(RUNS, containers=ended)) == ""
 
 
 def serves(ident: str, *there: StoredRelease) -> Facts:
@@ -486,27 +486,27 @@ R1, R2, R3 = stored("r1", 10), stored("r2", 20, "r1"), stored("r3", 30, "r2")
 
 
 def test_a_rollback_goes_to_what_the_live_release_replaced() -> None:
-    assert plan.rollback_target(APP, {WEB1: serves("r3", R1, R2, R3)}) == "r2"
-    assert plan.rollback_target(APP, {WEB1: serves("r2", R1, R2, R3)}) == "r1"
+    assert standing.rollback_target(APP, {WEB1: serves("r3", R1, R2, R3)}) == "r2"
+    assert standing.rollback_target(APP, {WEB1: serves("r2", R1, R2, R3)}) == "r1"
 
 
 def test_on_a_split_fleet_a_rollback_goes_to_what_the_newest_live_one_replaced() -> None:
     for fleet in (("r2", "r3"), ("r3", "r2")):
         facts = {host: serves(ident, R1, R2, R3) for host, ident in zip((WEB1, WEB2), fleet, strict=True)}
-        assert plan.rollback_target(APP, facts) == "r2"
+        assert standing.rollback_target(APP, facts) == "r2"
 
 
 def test_the_newest_live_release_is_the_one_that_replaced_the_other_whatever_the_clocks_said() -> None:
     ahead, behind = stored("2099", 20, "r1"), stored("1999", 30, "2099")
     fleet = {WEB1: serves("2099", R1, ahead, behind), WEB2: serves("1999", R1, ahead, behind)}
-    assert plan.newest_live(APP, fleet.values()) == "1999"
-    assert plan.rollback_target(APP, fleet) == "2099"
+    assert standing.newest_live(APP, fleet.values()) == "1999"
+    assert standing.rollback_target(APP, fleet) == "2099"
 
 
 def test_live_releases_that_replaced_one_another_have_a_newest_one_all_the_same() -> None:
     ring = stored("r2", 20, "r3"), stored("r3", 30, "r2")
-    assert plan.newest_live(APP, [serves("r2", *ring), serves("r3", *ring)]) == "r3"
-    assert plan.newest_live(APP, [BARE]) == ""
+    assert standing.newest_live(APP, [serves("r2", *ring), serves("r3", *ring)]) == "r3"
+    assert standing.newest_live(APP, [BARE]) == ""
 
 
 def test_an_id_that_is_taken_is_no_new_release() -> None:
@@ -518,38 +518,38 @@ def test_an_id_that_is_taken_is_no_new_release() -> None:
 
 
 def test_a_host_that_serves_nobody_does_not_decide_where_a_rollback_goes() -> None:
-    assert plan.rollback_target(APP, {WEB1: replace(BARE, releases=(R2,)), WEB2: serves("r3", R1, R2, R3)}) == "r2"
+    assert standing.rollback_target(APP, {WEB1: replace(BARE, releases=(R2,)), WEB2: serves("r3", R1, R2, R3)}) == "r2"
 
 
 def test_any_host_that_knows_the_record_will_do() -> None:
     torn = StoredRelease("r3", 30, None, has_image=True)
-    assert plan.rollback_target(APP, {WEB1: serves("r3", R2, torn), WEB2: serves("r3", R2, R3)}) == "r2"
+    assert standing.rollback_target(APP, {WEB1: serves("r3", R2, torn), WEB2: serves("r3", R2, R3)}) == "r2"
 
 
 def test_a_release_that_one_host_cannot_start_is_passed_over_for_the_one_before() -> None:
     for lacking in (replace(R2, has_image=False), replace(R2, record=None)):
         fleet = {WEB1: serves("r3", R1, R2, R3), WEB2: serves("r3", R1, lacking, R3)}
-        assert plan.rollback_target(APP, fleet) == "r1"
-    assert plan.rollback_target(APP, {WEB1: serves("r3", R1, R2, R3), WEB2: serves("r3", R3)}) == ""
+        assert standing.rollback_target(APP, fleet) == "r1"
+    assert standing.rollback_target(APP, {WEB1: serves("r3", R1, R2, R3), WEB2: serves("r3", R3)}) == ""
 
 
 def test_releases_that_replaced_one_another_are_no_endless_way() -> None:
     ring = stored("r2", 20, "r3"), stored("r3", 30, "r2")
     gone = tuple(replace(each, has_image=False) for each in ring)
-    assert plan.rollback_target(APP, {WEB1: serves("r3", *gone)}) == ""
+    assert standing.rollback_target(APP, {WEB1: serves("r3", *gone)}) == ""
 
 
 def test_there_is_no_way_back_from_a_first_release_or_from_nothing() -> None:
-    assert plan.rollback_target(APP, {WEB1: serves("r1", R1)}) == ""
-    assert plan.rollback_target(APP, {WEB1: BARE}) == ""
-    assert plan.rollback_target(APP, {}) == ""
+    assert standing.rollback_target(APP, {WEB1: serves("r1", R1)}) == ""
+    assert standing.rollback_target(APP, {WEB1: BARE}) == ""
+    assert standing.rollback_target(APP, {}) == ""
 
 
 # --- fitness ---------------------------------------------------------------------------------------------------
 
 
 def test_a_host_with_all_it_needs_is_fit() -> None:
-    assert plan.fitness(APP, BARE) == ()
+    assert standing.fitness(APP, BARE) == ()
 
 
 BY_GROUP_OR_SUDO = " (add the login to the group docker there, or set deploy.ssh.sudo: true)"
@@ -574,13 +574,13 @@ BY_GROUP_OR_SUDO = " (add the login to the group docker there, or set deploy.ssh
     ],
 )
 def test_a_host_that_is_unfit_says_why(facts: Facts, reasons: tuple[str, ...]) -> None:
-    assert plan.fitness(APP, facts) == reasons
+    assert standing.fitness(APP, facts) == reasons
 
 
 # --- describe --------------------------------------------------------------------------------------------------
 
 
 def test_a_host_is_described_by_what_users_get() -> None:
-    assert plan.describe(APP, BARE) == "nobody is live"
-    assert plan.describe(APP, RUNS) == "blue is live with r1"
-    assert plan.describe(APP, replace(RUNS, containers=())) == "blue is live with nothing that runs"
+    assert standing.describe(APP, BARE) == "nobody is live"
+    assert standing.describe(APP, RUNS) == "blue is live with r1"
+    assert standing.describe(APP, replace(RUNS, containers=())) == "blue is live with nothing that runs"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from deploy.recipe import plan
+from deploy.recipe import plan, services, standing
 from deploy.recipe.model import App, Colour, Container, Facts, Health, Host, Release, StoredRelease
 from deploy.recipe.steps import Phase, Plan
 
@@ -95,35 +95,35 @@ def test_the_host_that_runs_all_leaves_to_others_what_may_run_once_and_is_named_
 
 def test_a_singleton_lives_where_it_is_named_or_on_the_first_host_that_runs_all() -> None:
     first = replace(APP, hosts=(DATA, JOBS, WEB), singletons=("redis", "celery"))
-    assert [plan.belongs(first, host, "redis") for host in first.hosts] == [True, False, False]
-    assert [plan.belongs(first, host, "celery") for host in first.hosts] == [False, True, False]
+    assert [services.belongs(first, host, "redis") for host in first.hosts] == [True, False, False]
+    assert [services.belongs(first, host, "celery") for host in first.hosts] == [False, True, False]
     plain = replace(APP, hosts=(DATA, WEB, Host("web2")), singletons=("celery",))
-    assert [plan.belongs(plain, host, "celery") for host in plain.hosts] == [False, True, False]
-    assert [plan.belongs(plain, host, "nginx") for host in plain.hosts] == [False, True, True]
+    assert [services.belongs(plain, host, "celery") for host in plain.hosts] == [False, True, False]
+    assert [services.belongs(plain, host, "nginx") for host in plain.hosts] == [False, True, True]
 
 
 def test_what_a_host_without_users_serves_is_what_its_workers_run_or_what_was_served_last() -> None:
-    assert plan.live_release(APP, seen(JOBS, "r1", "celery")) == "r1"
+    assert standing.live_release(APP, seen(JOBS, "r1", "celery")) == "r1"
     stopped = replace(seen(JOBS, "r1"), containers=())
-    assert plan.live_release(APP, stopped) == "r1"
-    assert plan.live_release(APP, replace(stopped, releases=())) == ""
-    assert plan.live_release(APP, seen(DATA, "r1", "redis")) == "r1"
-    assert plan.describe(APP, seen(JOBS, "r1", "celery")) == "celery, celery-beat of r1"
+    assert standing.live_release(APP, stopped) == "r1"
+    assert standing.live_release(APP, replace(stopped, releases=())) == ""
+    assert standing.live_release(APP, seen(DATA, "r1", "redis")) == "r1"
+    assert standing.describe(APP, seen(JOBS, "r1", "celery")) == "celery, celery-beat of r1"
 
 
 def test_a_switch_that_an_earlier_purpose_left_counts_for_nothing() -> None:
     facts = replace(seen(JOBS, "r1", "celery", "celery-beat"), switch=Colour.GREEN, conf="c0")
-    assert plan.live_release(APP, facts) == "r1"
-    assert plan.is_unchanged(APP, JOBS, facts, release("r1"))
-    assert not plan.is_unchanged(APP, JOBS, facts, release("r2"))
+    assert standing.live_release(APP, facts) == "r1"
+    assert standing.is_unchanged(APP, JOBS, facts, release("r1"))
+    assert not standing.is_unchanged(APP, JOBS, facts, release("r2"))
     assert words(deploy(JOBS, facts)) == words(deploy(JOBS, replace(facts, switch=None, conf="")))
 
 
 def test_a_worker_that_is_missing_or_old_is_something_to_do() -> None:
-    assert not plan.is_unchanged(APP, JOBS, seen(JOBS, "r1", "celery"), release("r1"))
+    assert not standing.is_unchanged(APP, JOBS, seen(JOBS, "r1", "celery"), release("r1"))
     facts = seen(JOBS, "r1", "celery-beat")
     half = replace(facts, containers=(*facts.containers, *runs("r0", "celery")))
-    assert not plan.is_unchanged(APP, JOBS, half, release("r1"))
+    assert not standing.is_unchanged(APP, JOBS, half, release("r1"))
 
 
 def test_users_that_may_still_come_stop_a_deploy_to_a_host_with_another_purpose() -> None:
