@@ -1,4 +1,4 @@
-# make check   lint, types, unit + flow + sh, 1,600 simulated histories: about five minutes, no docker
+# make check   lint, types, unit + flow + sh, 400 simulated histories, no docker; LONG=yes: with the tests that take long, 1,600 histories
 # make test    all of it, with end-to-end tests on real hosts (root on Debian, or a docker engine)
 # make faults  operators killed, links cut, hosts rebooted, under load: an hour of it, or MINUTES=10, or FAULTS="--only link"
 # make plants  bugs planted in the product, each of which the judges of `make faults` must find: three minutes
@@ -31,7 +31,7 @@ lint: $(STAMP)
 	for tests in unit flow sim sh link e2e; do $(BIN)/mypy tests/$$tests || exit; done
 
 check: lint
-	$(BIN)/python -m pytest tests/unit tests/flow tests/sh tests/sim --numprocesses 2
+	$(BIN)/python -m pytest tests/unit tests/flow tests/sh tests/sim $(if $(LONG),,-m "not long") --numprocesses 2
 
 # The last run is the long one, on real hosts: a process for each kind of them.
 test: lint

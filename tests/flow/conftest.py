@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import sys
 from itertools import count
@@ -39,6 +40,15 @@ class Operator:
         self.write("1")
         self.world = World(self.setup().hosts)
         self.printed = io.StringIO()
+
+    def twin(self) -> Operator:
+        """Return another operator, of a world that stands as this one's does: what led there is done only once.
+
+        They share the folder: what one writes there, the other finds.
+        """
+        other = copy.copy(self)
+        other.world, other.printed = self.world.twin(), io.StringIO()
+        return other
 
     @property
     def text(self) -> str:

@@ -10,17 +10,18 @@ from world import Died
 
 from deploy.errors import Failed
 
-HOSTS = pytest.mark.parametrize("hosts", [1, 3])
+HOSTS = pytest.mark.parametrize("hosts", [1, pytest.param(3, marks=pytest.mark.long)])
 GOES_ON = pytest.mark.parametrize("host_goes_on", [False, True], ids=["script-ends-too", "script-goes-on"])
 
 
 def crash_everywhere(operator_of: Any, hosts: int, host_goes_on: bool, verb: str, prepare: int) -> int:
     """Let the operator die after write 1, 2, 3, ... of `verb`; return how many deaths there were."""
+    before = operator_of(hosts)
+    for version in range(prepare):
+        before.write(str(version))
+        before.deploy()
     for deaths in itertools.count():
-        operator = operator_of(hosts)
-        for version in range(prepare):
-            operator.write(str(version))
-            operator.deploy()
+        operator = before.twin()
         operator.write("next")
         world = operator.world
         world.die_after = len(world.writes()) + deaths + 1
@@ -61,9 +62,10 @@ def test_a_rollback_that_dies_anywhere_is_healed_by_the_next_deploy(
 
 @HOSTS
 def test_an_undo_that_dies_anywhere_is_healed_by_the_next_deploy(operator_of: Any, hosts: int) -> None:
+    before = operator_of(hosts)
+    before.deploy()
     for deaths in itertools.count(1):
-        operator = operator_of(hosts)
-        operator.deploy()
+        operator = before.twin()
         operator.write("2")
         boxes = list(operator.world.boxes.values())
         boxes[-1].refuse["watch_colour"] = 1

@@ -114,6 +114,7 @@ def test_later_batches_take_the_image_of_the_first(operator_of: Any) -> None:
     operator.assert_whole()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("away", [0, 1, 2])
 def test_a_link_that_is_lost_on_the_way_is_mended_and_the_image_arrives(operator_of: Any, away: int) -> None:
     """After any write of prepare and ship, on the host that sends and on those that take."""

@@ -329,11 +329,12 @@ def test_env_push_wants_one_release_to_begin_from(operator_of: Any) -> None:
         operator.does(operate.push_env, Options())
 
 
-@pytest.mark.parametrize("hosts", [1, 3])
+@pytest.mark.parametrize("hosts", [1, pytest.param(3, marks=pytest.mark.long)])
 def test_an_operator_may_die_anywhere_in_an_env_push(operator_of: Any, hosts: int) -> None:
+    before = operator_of(hosts)
+    before.deploy()
     for deaths in itertools.count(1):
-        operator = operator_of(hosts)
-        operator.deploy()
+        operator = before.twin()
         env(operator, "DJANGO_SECRET_KEY=an0ther-marker\n")
         operator.world.die_after = len(operator.world.writes()) + deaths
         try:
@@ -493,13 +494,14 @@ def test_maintenance_that_one_nginx_does_not_look_at_is_undone_everywhere(operat
 
 def test_an_operator_may_die_anywhere_in_a_change_between_deploys(operator_of: Any) -> None:
     """Users are served after each command: the world sees to that. What was begun is done by saying it again."""
+    before = operator_of(2)
+    before.deploy()
+    conf(before, "events {}")
+    for box in before.world.boxes.values():
+        box.containers = [c for c in box.containers if c.service != "celery"]
     for story in (operate.settings_up, operate.settings_reload, functools.partial(operate.maintenance, reason="x")):
         for deaths in itertools.count(1):
-            operator = operator_of(2)
-            operator.deploy()
-            conf(operator, "events {}")
-            for box in operator.world.boxes.values():
-                box.containers = [c for c in box.containers if c.service != "celery"]
+            operator = before.twin()
             operator.world.die_after = len(operator.world.writes()) + deaths
             try:
                 operator.does(story)

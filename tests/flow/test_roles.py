@@ -190,17 +190,18 @@ def test_a_first_deploy_that_fails_leaves_no_worker(operator_of: Any, fleet: Any
     ("fleet", "verb", "goes_on"),
     [
         (with_jobs, "deploy", False),
-        (with_jobs, "deploy", True),
-        (with_jobs, "rollback", False),
-        (in_parts, "deploy", False),
+        pytest.param(with_jobs, "deploy", True, marks=pytest.mark.long),
+        pytest.param(with_jobs, "rollback", False, marks=pytest.mark.long),
+        pytest.param(in_parts, "deploy", False, marks=pytest.mark.long),
     ],
 )
 def test_an_operator_may_die_anywhere(operator_of: Any, fleet: Any, verb: str, goes_on: bool) -> None:
+    before = fleet(operator_of)
+    for version in ("1", "2") if verb == "rollback" else ("1",):
+        before.write(version)
+        before.deploy()
     for deaths in itertools.count():
-        operator = fleet(operator_of)
-        for version in ("1", "2") if verb == "rollback" else ("1",):
-            operator.write(version)
-            operator.deploy()
+        operator = before.twin()
         operator.write("3")
         operator.world.die_after = len(operator.world.writes()) + deaths + 1
         operator.world.host_goes_on = goes_on
@@ -216,16 +217,16 @@ def test_an_operator_may_die_anywhere(operator_of: Any, fleet: Any, verb: str, g
             return
 
 
+@pytest.mark.long
 def test_a_link_may_be_cut_anywhere(operator_of: Any) -> None:
-    operator = with_jobs(operator_of)
-    operator.deploy()
-    begin = len(operator.world.writes())
+    before = with_jobs(operator_of)
+    before.deploy()
+    operator = before.twin()
     operator.write("2")
     operator.deploy()
-    count = len(operator.world.writes()) - begin
+    count = len(operator.world.writes()) - len(before.world.writes())
     for cut in range(1, count + 1):
-        operator = with_jobs(operator_of)
-        operator.deploy()
+        operator = before.twin()
         operator.write("2")
         operator.world.cuts = {len(operator.world.writes()) + cut}
         with contextlib.suppress(Failed):  # a migration whose link was cut is undone

@@ -126,6 +126,7 @@ def test_later_batches_pull_what_the_first_one_pushed(operator: Any) -> None:
     operator.assert_whole()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("away", [0, 2])
 def test_a_link_that_is_lost_on_the_way_is_mended(operator_of: Any, monkeypatch: pytest.MonkeyPatch, away: int) -> None:
     for cut in itertools.count(12):

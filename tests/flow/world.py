@@ -6,6 +6,7 @@ moment in which users of a host that was served are not. It speaks the same prot
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import json
@@ -155,6 +156,14 @@ class World:
         self._one_at_a_time = threading.RLock()
         self._time = count(1_000)
         self._ids = count(1)
+
+    def twin(self) -> World:
+        """Return another world that stands as this one does, and goes its own way from here."""
+        other = World(tuple(self.boxes))
+        for name, value in vars(self).items():
+            if name != "_one_at_a_time":
+                setattr(other, name, copy.deepcopy(value))
+        return other
 
     def machine(self, host: Host) -> WorldMachine:
         return WorldMachine(self, host, self.boxes[host])

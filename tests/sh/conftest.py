@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from rig import SHELLS, Rig, lacks
 
 
-@pytest.fixture(params=SHELLS)
+@pytest.fixture(params=[SHELLS[0], *(pytest.param(shell, marks=pytest.mark.long) for shell in SHELLS[1:])])
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     """A host with one of the shells."""
     if reason := lacks(request.param):

@@ -24,7 +24,7 @@ SIMULATE = Path(__file__).parent / "simulate.py"
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("shard", range(SHARDS))
+@pytest.mark.parametrize("shard", [0, *(pytest.param(n, marks=pytest.mark.long) for n in range(1, SHARDS))])
 def test_every_history_keeps_its_users_and_is_healed_by_one_deploy(shard: int) -> None:
     with one_processor(), installed():
         tally = play_many(range(shard * SHARD, (shard + 1) * SHARD))
@@ -35,6 +35,7 @@ def test_every_history_keeps_its_users_and_is_healed_by_one_deploy(shard: int) -
     assert set(tally.ends) == {0, 1, 2, 3, None}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", PLANTS)
 def test_a_planted_bug_is_found(name: str) -> None:
     with one_processor(), installed() as patch:
@@ -52,6 +53,7 @@ def test_a_history_follows_from_its_seed_alone() -> None:
     assert once == again[::-1]
 
 
+@pytest.mark.long
 def test_another_process_plays_the_same_history_in_every_detail() -> None:
     stories = {
         subprocess.run(

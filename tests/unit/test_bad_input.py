@@ -259,6 +259,7 @@ def test_an_empty_file_arrives_empty(repository: Path, dirty: bool) -> None:
     assert sent(tree, "empty") == {"source/empty": b""}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dirty", [False, True], ids=["committed", "as-it-lies"])
 def test_a_large_file_is_never_in_memory_as_a_whole(repository: Path, dirty: bool) -> None:
     size = 96 << 20
@@ -454,6 +455,7 @@ def test_a_compose_file_with_an_error_is_refused_by_its_name(project: Path, text
         made(project, setting_prod=text)
 
 
+@pytest.mark.long
 @unhurried
 @given(st.text(st.sampled_from("services: nginx{}[]&*!-|>#'\"\n\t%@`") | st.characters(), max_size=40))
 def test_any_compose_file_is_taken_or_refused(project: Path, text: str) -> None:

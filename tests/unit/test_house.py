@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -89,16 +90,32 @@ def floor(module: str) -> int:
     return next(number for number, floor in enumerate(FLOORS) if module in floor)
 
 
+@functools.cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@functools.cache
+def calls(path: Path) -> set[str]:
+    """Return the names of all that a file calls."""
+    return {ast.unparse(node.func) for node in ast.walk(tree(path)) if isinstance(node, ast.Call)}
+
+
+@functools.cache
+def modules() -> set[str]:
+    return {f"deploy.{name_of(path)}".rstrip(".") for path in FILES}
+
+
+@functools.cache
 def imports(path: Path) -> set[str]:
     """Return every module that a file imports, at any depth, as a full dotted name."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            known = {f"deploy.{name_of(p)}".rstrip(".") for p in FILES}
-            found |= {name if name in known else node.module for name in inner}
+            found |= {name if name in modules() else node.module for name in inner}
     return found
 
 
@@ -121,12 +138,7 @@ def importers(*packages: str) -> set[str]:
 
 
 def callers(*names: str) -> set[str]:
-    found = set()
-    for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in names:
-                found.add(name_of(path))
-    return found
+    return {name_of(path) for path in FILES if calls(path) & set(names)}
 
 
 def test_one_room_imports_fabric_and_paramiko() -> None:
@@ -161,6 +173,6 @@ def test_the_recipe_does_no_io() -> None:
 
 def test_start_up_imports_only_invoke() -> None:
     for name in ("tasks.py", "operating.py", "front.py"):
-        tree = ast.parse((HOUSE / name).read_text())
-        early = {ast.unparse(node) for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))}
+        body = tree(HOUSE / name).body
+        early = {ast.unparse(node) for node in body if isinstance(node, (ast.Import, ast.ImportFrom))}
         assert not {line for line in early if re.search(r"fabric|msgspec|deploy\.(?!front\b)", line)}, name

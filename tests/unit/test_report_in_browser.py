@@ -19,7 +19,10 @@ from deploy import report
 
 CHROMIUM = os.environ.get("GREENROOM_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: apt install chromium")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: apt install chromium"),
+]
 
 WIDTHS = (360, 1200)
 SCHEMES = ("light", "dark")
