@@ -165,6 +165,9 @@ run twice: celery's own (its issue 3796), seen once in some thousand."""
 
 def test_no_task_enqueued_during_a_deploy_is_lost_and_beat_is_never_doubled(stage: Stage) -> None:
     before = stage.json("/tasks")
+    target = stage.targets[0]
+    (worker,) = stage.docker(target, "ps", "-q", "--filter", "label=com.docker.compose.service=celery")
+    testbed.shell(target, f"nohup docker logs -f {worker} >/tmp/worker.log 2>&1 &")
     with concurrent.futures.ThreadPoolExecutor() as pool:
         deploying = pool.submit(stage.deploy, "--settle=1")
         sent = 0
@@ -179,6 +182,8 @@ def test_no_task_enqueued_during_a_deploy_is_lost_and_beat_is_never_doubled(stag
     tasks = stage.json("/tasks")
     assert tasks["distinct"] == before["distinct"] + sent
     assert tasks["duplicates"] - before["duplicates"] <= RESTORED
+    left = testbed.shell(target, "grep -oE 'Canceling queue|Warm shutdown' /tmp/worker.log").splitlines()
+    assert left == ["Canceling queue", "Warm shutdown"], "the old worker still took tasks when it was to shut down"
     ticks = sorted(stage.json("/ticks?n=1000")["ticks"], key=lambda tick: tick["sent"])
     beats = [beat for beat, _ in itertools.groupby(tick["beat"] for tick in ticks)]
     assert len(beats) == len(set(beats)), "two beats were at work at the same time"

@@ -1,9 +1,40 @@
+from __future__ import annotations
+
 import os
+import signal
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
+from celery.signals import worker_ready
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mysite.settings")
 
 app = Celery("mysite")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+CALM = 1.0
+"""Seconds in which tasks that were taken say that they have begun, so that none is given back and run again."""
+
+
+class Leave:
+    """What SIGTERM does: the worker takes no more tasks, and shuts down warmly when those it took have begun."""
+
+    def __init__(self, consumer: Any, warmly: Callable[..., Any]) -> None:
+        self._consumer = consumer
+        self._warmly = warmly
+
+    def __call__(self, *signalled: object) -> None:
+        for queue in list(app.amqp.queues.consume_from):
+            self._consumer.call_soon(self._consumer.cancel_task_queue, queue)
+        self._consumer.timer.call_after(CALM, self._warmly, signalled)
+
+
+@worker_ready.connect
+def leave_gently(sender: Any, **_: object) -> None:
+    warmly = signal.getsignal(signal.SIGTERM)
+    if not isinstance(warmly, Leave):  # a worker is ready again each time its broker is back
+        signal.signal(signal.SIGTERM, Leave(sender, warmly))
