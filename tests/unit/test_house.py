@@ -74,7 +74,8 @@ BESIDE = {
     ("console.live", "console.events"), ("console", "console.redact"), ("console", "console.durations"),
     ("console.durations", "console.events"), ("console", "console.journal"), ("console", "console.plain"),
     ("console.live", "console.board"), ("console.plain", "console.board"), ("console.board", "console.events"),
-    ("console.plain", "console.events"), ("console", "console.tables"), ("flags", "config"), ("recipe.steps", "recipe.shell"),
+    ("console.plain", "console.events"), ("console", "console.tables"), ("flags", "config"),
+    ("recipe.steps", "recipe.shell"),
 }  # fmt: skip
 
 
