@@ -246,7 +246,7 @@ def consent(planned: Plans, console: Console, *, yes: bool) -> None:
     asks = [f"{host}: {ask}" for host, each in planned.items() for ask in each.asks]
     if not asks or yes:
         return
-    console.unwatch(keep=False)
+    console.unwatch()
     console.say("\n".join(asks))
     if not console.confirm("Go on?"):
         raise Refused("\n".join(asks), mend="if that is what you want, say --yes; `inv plan` shows all of it")

@@ -96,7 +96,7 @@ def promote(setup: Setup, connect: Connect, console: Console, options: Options) 
         part = replace(run, fleet=fleet.part(planned))
         part.carry_out("promote", planned, to, no_parcels, options.batching)
         back = f"; the way back to {to.replaces}: inv rollback --env={app.env}" if to.replaces else ""
-        console.emit(Event("ended", text=f"{to.id} is live on {_hosts(seen)}{back}"))
+        console.emit(Event("ended", text=f"{to.id} is live on {', '.join(host.purpose for host in seen)}{back}"))
 
 
 def _staged(app: App, seen: Mapping[Host, Facts]) -> dict[Host, Release]:
@@ -163,6 +163,12 @@ def preview(setup: Setup, connect: Connect, console: Console, port: int) -> None
     (host, facts), *_ = observe(app, fleet).items()
     idle = standing.idle_colour(facts)
     shown = waiting.release_of(app, facts, idle)
+    if not host.takes(app.service):
+        others = [str(each) for each in app.hosts if each.takes(app.service)]
+        raise Refused(
+            f"{host} runs no {app.service} (deploy.envs.{app.env}.runs): there is nothing to look at",
+            mend=f"look at it on another host: inv preview --env={app.env} --hosts={others[0]}",
+        )
     if not shown:
         raise Refused(
             f"{host}: nothing runs in the idle colour; {standing.describe(app, facts)}",

@@ -136,11 +136,11 @@ class Console:
         with self._lock:
             self._print(f"{self.elapsed:6.1f}s {text}")
 
-    def unwatch(self, *, keep: bool = True) -> None:
+    def unwatch(self) -> None:
         """End the live view; of a run that did not come to its end it stays. One that did says how long it took."""
         with self._lock:
             if self._live:
-                self._live.close(keep=keep and not self.ended)
+                self._live.close(keep=not self.ended)
                 self._live = None
             if self._pulse:
                 self._pulse.end()

@@ -65,8 +65,8 @@ class LiveTable:
             self._terminal.print(_clean(text), highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def close(self, *, keep: bool) -> None:
-        """End the view; what it showed last stays, or goes."""
-        self._live.transient = not keep
+        """End the view; what it showed last stays, or goes. Where no phase began, there is nothing to keep."""
+        self._live.transient = not (keep and self._board.phases)
         self._open = False
         with contextlib.suppress(OSError):
             self._live.stop()

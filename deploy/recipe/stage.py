@@ -34,7 +34,7 @@ def plan_stage(
     missing, changed = services.infrastructure(app, host, facts, release)
     _, misplaced = services.strays(app, host, facts, release)
     settings = plan.ensure_settings(missing, ())
-    later = [f"{', '.join(changed)} of {app.settings_stack} changed, and wait for promote"] if changed else []
+    later = [f"{', '.join(changed)} of {app.settings_stack} changed: the promote brings it"] if changed else []
     started: tuple[Step, ...] = (
         docker.start(app, idle),
         nginx.gate(app, idle),

@@ -102,6 +102,21 @@ def test_under_load_no_request_is_lost_no_task_runs_twice_and_beat_is_never_doub
     assert len(beats) == len(set(beats)) == 2, "two beats were at work at the same time"
 
 
+def test_what_is_staged_reaches_the_workers_with_the_promote_and_not_before(stage: Stage, jobs: Target) -> None:
+    before, live = workers(stage, jobs), stage.live()
+    stage.commit()
+    said = stage.inv("stage")
+    assert said.code == 0, said.text
+    assert (workers(stage, jobs), stage.live()) == (before, live)
+    said = stage.inv("preview", f"--hosts={jobs.address}")
+    assert said.code == 2, said.text
+    assert f"inv preview --env=prod --hosts={stage.hosts[0]}" in said.text
+    said = stage.inv("promote")
+    assert said.code == 0, said.text
+    assert stage.live() != live
+    assert workers(stage, jobs) == {"celery": f"app:{stage.live()}", "celery-beat": f"app:{stage.live()}"}
+
+
 def test_a_worker_that_does_not_work_sends_everybody_back(stage: Stage, jobs: Target) -> None:
     before, live = workers(stage, jobs), stage.live()
     stage.project.edit("mysite/celery.py", "import os\n", SICK)

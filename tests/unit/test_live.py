@@ -136,6 +136,13 @@ def test_a_run_at_work_shows_its_phases_and_what_each_host_is_at_and_for_how_lon
     ]
 
 
+def test_of_a_run_that_broke_off_before_its_first_phase_no_view_is_left(begin: Begin) -> None:
+    story = begin(3)
+    assert story.look(1)
+    story.console.unwatch()
+    assert story.seen.lines == []
+
+
 def test_the_seconds_go_on_while_no_host_says_anything(three: Story) -> None:
     in_the_middle(three)
     assert three.look(65)[1].endswith(" 5 s")
