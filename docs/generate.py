@@ -6,6 +6,7 @@ words for a key are the comments of the commented sample, invoke.yaml.
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -66,8 +67,13 @@ def schema(said: dict[str, str]) -> dict[str, Any]:
         "type": "object",
         "properties": {"deploy": {"$ref": "#/$defs/TopKeys"}},
         "required": ["deploy"],
-        "$defs": dict(sorted(parts.items())),
+        "$defs": {name: _undented(part) for name, part in sorted(parts.items())},
     }
+
+
+def _undented(part: dict[str, Any]) -> dict[str, Any]:
+    """A docstring comes with its indentation before Python 3.13, and without from then on."""
+    return {**part, "description": inspect.cleandoc(part["description"])} if "description" in part else part
 
 
 def reference(schema: dict[str, Any]) -> str:

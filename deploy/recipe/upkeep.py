@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 def plan_prune(app: App, facts: Facts, who: str) -> Plan:
     """Forget the releases and nginx confs that nothing on a host needs: what a deploy would do at its end.
 
-    What is live stays, with the way back from there, the last `keep` that were live, and whatever a container runs.
+    What is live stays, with the way back from there, the last `keep` that were live, what is staged, and whatever a
+    container runs.
     """
     live = facts.stored(standing.live_release(app, facts))
     if live is None or live.record is None:
         return Plan(refusals=("nothing that it knows is live here, so nothing tells what may go; deploy first",))
-    old, confs = standing.prunable(app, facts, live.record)
+    old, confs = standing.prunable(app, facts, live.record, spare=standing.may_be_staged(app, facts))
     runs = {c.image for c in facts.containers}
     old = tuple(each for each in old if app.image(each) not in runs)
     confs = tuple(each for each in confs if each != facts.conf)

@@ -276,8 +276,12 @@ def test_an_env_push_takes_the_place_of_what_is_staged(operator_of: Any) -> None
     operator.assert_whole()
 
 
-def test_prune_leaves_what_is_staged(operator_of: Any) -> None:
-    operator = staged(operator_of)
+@pytest.mark.parametrize("runs", [{}, {"web2": ["celery"]}], ids=["alike", "one-for-workers"])
+def test_prune_leaves_what_is_staged(operator_of: Any, runs: dict[str, list[str]]) -> None:
+    operator = operator_of(2, runs=runs)
+    operator.deploy()
+    operator.write("2")
+    operator.stage()
     operator.does(operate.prune, 1)
     operator.promote()
     operator.assert_whole()
