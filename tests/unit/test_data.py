@@ -64,7 +64,8 @@ def test_the_plan_says_all_of_it() -> None:
         volume_users=(("shop_up", "old-web-1", "old"),),
     )
     planned = plan.plan_deploy(APP, WEB1, seen, Release("r1", "f", "c"), {}, WEB1)
-    assert planned.note == "nobody is live; goes on with the data in shop_up; begins with empty volumes: shop_pgdata"
+    assert planned.note == "nobody is live"  # what an undo says that users have, too
+    assert planned.data == ("goes on with the data in shop_up", "begins with empty volumes: shop_pgdata")
     assert len(planned.asks) == len(planned.refusals) == 1
 
 
