@@ -16,7 +16,7 @@ import msgspec
 from deploy import envfile, registry, roles
 from deploy.envfile import EnvFile
 from deploy.errors import ConfigError
-from deploy.keys import EnvKeys, Ssh, TopKeys, convert, lower_first, nearest
+from deploy.keys import TEMPLATES, EnvKeys, Ssh, TopKeys, convert, lower_first, nearest
 from deploy.recipe import compose
 from deploy.recipe.adopted import Adopted, Outline, outline
 from deploy.recipe.model import App, Colour, Health, Hook, Host
@@ -171,7 +171,7 @@ def _setup(top: TopKeys, keys: EnvKeys, name: str, directory: Path, hosts: str) 
         ssh=_from(directory, keys.ssh),
         directory=directory,
         source=_local(directory, top.source, "deploy.source"),
-        templates=_local(directory, top.templates, "deploy.templates"),
+        templates=_templates(directory, top.templates),
         nginx=keys.nginx,
         dotenv=dotenv.content,
         env=dotenv.values,
@@ -293,6 +293,14 @@ def _local(directory: Path, text: str, where: str) -> Path:
         raise ConfigError(f"{where}: {text!r} cannot be a path here: {error}") from None
 
 
+def _templates(directory: Path, text: str) -> Path:
+    """A project need not have any. But a folder that it names must be there: Greenroom's own would go in its place."""
+    folder = _local(directory, text, "deploy.templates")
+    if text != TEMPLATES and not folder.is_dir():
+        raise ConfigError(f"deploy.templates: {folder} is no folder")
+    return folder
+
+
 def _hooks(written: Mapping[Any, list[str]], key: str, directory: Path | None) -> Iterator[Hook]:
     """Read command lines by moment. Here a program with a / in its name is found from where invoke.yaml lies."""
     for moment, lines in written.items():
@@ -313,6 +321,10 @@ def _from(directory: Path, ssh: Ssh) -> Ssh:
                 paths[name] = str(directory / Path(path).expanduser())
             except RuntimeError as error:
                 raise ConfigError(f"deploy.ssh.{name}: {path!r}: {lower_first(str(error))}") from None
+    if ssh.config != Ssh().config and not Path(paths["config"]).exists():
+        raise ConfigError(
+            f"deploy.ssh.config: {paths['config']} is not there: the way to the hosts would be another one"
+        )
     return msgspec.structs.replace(ssh, **paths)
 
 

@@ -123,7 +123,7 @@ class Freight:
         """Say what was read since this was asked last."""
         untold, self._untold = self._untold, []
         return [
-            f"{cargo.source} sent {stream.size / 1e6:.1f} MB: the image without {without} of its "
+            f"{cargo.source} sent {_amount(stream.size)}: the image without {without} of its "
             f"{len(self._built[cargo.source].layers)} layers"
             for cargo, without, stream in untold
         ]
@@ -224,6 +224,11 @@ class Stream:
                 self._blocks.append(block)
                 self.size += len(block)
             self._turn.notify_all()
+
+
+def _amount(size: int) -> str:
+    """Write a number of bytes for people; docker counts in powers of ten, too."""
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"  # noqa: PLR2004  # a megabyte
 
 
 class _Reader(io.RawIOBase):

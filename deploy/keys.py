@@ -21,6 +21,10 @@ class HealthKeys(msgspec.Struct, forbid_unknown_fields=True):
     timeout: int = 60
 
 
+TEMPLATES = "templates"
+"""Where a project's templates lie, unless it says otherwise."""
+
+
 class Ssh(msgspec.Struct, forbid_unknown_fields=True):
     """How hosts are reached, beyond what ~/.ssh/config says. `connect_timeout` in seconds.
 
@@ -105,7 +109,7 @@ class TopKeys(EnvKeys, forbid_unknown_fields=True):
 
     project: str = ""
     source: str = "."
-    templates: str = "templates"
+    templates: str = TEMPLATES
     env: str = ""
     envs: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
 

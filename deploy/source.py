@@ -255,10 +255,14 @@ def _committed(folder: Path, ref: str) -> Tree:
         origin=f"{branch if branch != 'HEAD' else ref} {sha[:7]} {subject}".strip(),
         revision=sha[:7],
         left_out="; ".join(
-            ([f"{changes} uncommitted changes are left out (--dirty takes them)"] if changes else [])
+            ([f"{_uncommitted(changes)} left out (--dirty takes them)"] if changes else [])
             + _about_submodules(submodules)
         ),
     )
+
+
+def _uncommitted(changes: int) -> str:
+    return "1 uncommitted change is" if changes == 1 else f"{changes} uncommitted changes are"
 
 
 def _archived(folder: Path, sha: str) -> tuple[dict[str, Leaf], list[str]]:

@@ -35,7 +35,7 @@ def test_what_a_host_has_does_not_travel(operator_of: Any) -> None:
     operator.deploy()
     assert built(operator) == ["web1", "web1"]
     assert sent(operator) == [[(), (0, 1)], [], []]
-    assert "web1 sent 0.0 MB: the image without 2 of its 3 layers" in operator.text
+    assert "web1 sent 0 kB: the image without 2 of its 3 layers" in operator.text
     operator.assert_whole()
 
 

@@ -78,9 +78,10 @@ def test_an_env_file_that_is_named_above_all_envs_is_as_secret_as_one_of_an_env(
 
 
 def test_paths_of_ssh_start_where_invoke_yaml_lies_or_at_home(folder: Path) -> None:
-    setup = config.load(data(ssh={"known_hosts": "ops/known_hosts", "config": "~/ssh_config"}), folder)
-    assert setup.ssh.known_hosts == str(folder / "ops" / "known_hosts")
-    assert setup.ssh.config == str(Path.home() / "ssh_config")
+    (folder / "ssh_config").write_text("")
+    setup = config.load(data(ssh={"known_hosts": "~/known_hosts", "config": "ssh_config"}), folder)
+    assert setup.ssh.known_hosts == str(Path.home() / "known_hosts")
+    assert setup.ssh.config == str(folder / "ssh_config")
     assert not setup.ssh.identity
 
 
@@ -117,6 +118,8 @@ def test_a_subset_keeps_the_order_of_the_configuration_and_the_env_keeps_all(fol
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"templates": "tmeplates"}, r"deploy\.templates: .*/tmeplates is no folder"),
+        ({"ssh": {"config": "ssh_confg"}}, r"deploy\.ssh\.config: .*/ssh_confg is not there: the way to the hosts"),
         ({"helth": {}}, r"deploy\.helth: there is no such key; did you mean health\?"),
         ({"health": {"pth": "/"}}, r"deploy\.health\.pth: there is no such key; did you mean path\?"),
         (

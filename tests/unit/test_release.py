@@ -253,6 +253,7 @@ def one(folder: Path, **stack: Any) -> release.Made:
     if not (folder / "compose.yaml").exists():
         write(folder, "compose.yaml", ONE)
     keys = {"file": "compose.yaml", "coloured": ["web"], **stack}
+    (folder / "none").mkdir(exist_ok=True)
     data = {"project": "shop", "templates": "none", "stack": keys, "envs": {"prod": {"hosts": ["web1"]}}}
     setup = config.load(data, folder)
     return release.make(setup, TREE, Templates(setup.templates))
@@ -318,5 +319,6 @@ def test_an_error_in_a_template_shows_no_more_than_one_line(folder: Path) -> Non
 
 
 def test_the_templates_that_come_with_greenroom_make_a_release(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
     made = make(folder, templates=str(tmp_path / "none"), workers=["celery", "celery-beat"], singletons=["postgres"])
     assert {name for name, _ in made.release.definitions} == {"nginx", "redis", "postgres", "celery", "celery-beat"}

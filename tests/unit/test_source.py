@@ -88,6 +88,7 @@ def test_what_is_committed_is_deployed_with_its_revision_and_where_it_came_from(
 
 def test_what_is_not_committed_is_left_out_and_counted(repository: Path) -> None:
     write(repository, "app.py", "2\n")
+    assert read(repository).left_out == "1 uncommitted change is left out (--dirty takes them)"
     write(repository, "new.py", "n\n")
     tree = read(repository)
     assert content(tree, "app.py") == b"1\n"
