@@ -27,10 +27,12 @@ class Leave:
         self._consumer = consumer
         self._warmly = warmly
 
-    def __call__(self, *signalled: object) -> None:
+    def __call__(self, *_: object) -> None:
         for queue in list(app.amqp.queues.consume_from):
             self._consumer.call_soon(self._consumer.cancel_task_queue, queue)
-        self._consumer.timer.call_after(CALM, self._warmly, signalled)
+        # The kernel's own timer: where the broker is away, the worker's loop stands still, and so do those in it.
+        signal.signal(signal.SIGALRM, self._warmly)
+        signal.setitimer(signal.ITIMER_REAL, CALM)
 
 
 @worker_ready.connect
