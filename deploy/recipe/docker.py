@@ -145,6 +145,15 @@ def workers_ready(app: App, services: Iterable[str]) -> Step:
     )
 
 
+def workers_back(app: App, services: Iterable[str]) -> Step:
+    return Step(
+        "see the workers run",
+        "nothing is undone before they do",
+        shell.command("settings_ready", app.health.timeout, *services),
+        deadline=app.health.timeout + 240,
+    )
+
+
 def watch_workers(app: App, services: Iterable[str]) -> Step:
     return Step(
         f"watch the workers for {app.settle} s",

@@ -312,16 +312,22 @@ def undo(app: App, host: Host, facts: Facts, release: Release) -> tuple[Step, ..
 
 
 def _hand_back(app: App, host: Host, facts: Facts, release: Release) -> tuple[Step, ...]:
-    """Each worker goes back to the release that it was found with; one that was not there goes."""
+    """Each worker goes back to the release that it was found with; one that was not there goes.
+
+    Those that were well are seen to run before it is said. One that was sick already is no reason to call a human.
+    """
     found: dict[str, list[str]] = {}
+    well: list[str] = []
     for name in services.workers_of(app, host, release):
-        tags = {waiting.tag(c.image) for c in facts.of(app.settings_stack, name) if c.runs}
-        found.setdefault(max(tags, default=""), []).append(name)
+        running = [c for c in facts.of(app.settings_stack, name) if c.runs]
+        found.setdefault(max((waiting.tag(c.image) for c in running), default=""), []).append(name)
+        well += [name] if running and all(c.health != "unhealthy" for c in running) else []
     new = found.pop("", ())
     if not (found or new):
         return ()
     return (
         docker.await_engine(),
         *(docker.hand_back(ident, names) for ident, names in sorted(found.items())),
+        *((docker.workers_back(app, well),) if well else ()),
         *((docker.settings_down(new, "they did not run before"),) if new else ()),
     )

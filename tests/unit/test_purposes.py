@@ -63,6 +63,7 @@ def test_a_deploy_on_a_host_for_workers() -> None:
     assert told["undo"] == [
         ("await_engine", "50"),
         ("settings_back", "r1", "celery", "celery-beat"),
+        ("settings_ready", "60", "celery", "celery-beat"),
         ("forget", "r2"),
     ]
 
@@ -73,10 +74,21 @@ def test_undo_hands_each_worker_the_release_that_it_was_found_with() -> None:
     assert words(deploy(JOBS, half))["undo"][1:-1] == [
         ("settings_back", "r0", "celery"),
         ("settings_back", "r1", "celery-beat"),
+        ("settings_ready", "60", "celery", "celery-beat"),
     ]
     assert words(deploy(JOBS, facts))["undo"][1:-1] == [
         ("settings_back", "r1", "celery-beat"),
+        ("settings_ready", "60", "celery-beat"),
         ("settings_down", "celery"),
+    ]
+
+
+def test_a_worker_that_was_sick_before_is_handed_back_and_not_waited_for() -> None:
+    facts = seen(JOBS, "r1", "celery", "celery-beat")
+    sick = (replace(c, health="unhealthy") if c.service == "celery" else c for c in facts.containers)
+    assert words(deploy(JOBS, replace(facts, containers=tuple(sick))))["undo"][1:-1] == [
+        ("settings_back", "r1", "celery", "celery-beat"),
+        ("settings_ready", "60", "celery-beat"),
     ]
 
 
