@@ -297,7 +297,10 @@ def _templates(directory: Path, text: str) -> Path:
     """A project need not have any. But a folder that it names must be there: Greenroom's own would go in its place."""
     folder = _local(directory, text, "deploy.templates")
     if text != TEMPLATES and not folder.is_dir():
-        raise ConfigError(f"deploy.templates: {folder} is no folder")
+        raise ConfigError(
+            f"deploy.templates: {folder} is no folder",
+            mend="mend the path, or leave the key out to take Greenroom's own",
+        )
     return folder
 
 
@@ -323,7 +326,8 @@ def _from(directory: Path, ssh: Ssh) -> Ssh:
                 raise ConfigError(f"deploy.ssh.{name}: {path!r}: {lower_first(str(error))}") from None
     if ssh.config != Ssh().config and not Path(paths["config"]).exists():
         raise ConfigError(
-            f"deploy.ssh.config: {paths['config']} is not there: the way to the hosts would be another one"
+            f"deploy.ssh.config: {paths['config']} is not there: the way to the hosts would be another one",
+            mend=f"mend the path, or leave the key out to take {Ssh().config}",
         )
     return msgspec.structs.replace(ssh, **paths)
 

@@ -247,9 +247,8 @@ def consent(planned: Plans, console: Console, *, yes: bool) -> None:
     if not asks or yes:
         return
     console.unwatch()
-    console.say("\n".join(asks))
-    if not console.confirm("Go on?"):
-        raise Refused("\n".join(asks), mend="if that is what you want, say --yes; `inv plan` shows all of it")
+    if not console.confirm("\n".join((*asks, "Go on?"))):
+        raise Refused("\n".join(asks), mend="if that is what you want, say --yes")
     console.watch([str(host) for host in planned])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from deploy.recipe import shell
@@ -146,12 +147,9 @@ def workers_ready(app: App, services: Iterable[str]) -> Step:
 
 
 def workers_back(app: App, services: Iterable[str]) -> Step:
-    return Step(
-        "see the workers run",
-        "nothing is undone before they do",
-        shell.command("settings_ready", app.health.timeout, *services),
-        deadline=app.health.timeout + 240,
-    )
+    """The same look at the end of an undo, which goes on whatever becomes of other hosts."""
+    because = "nothing is undone before they do"
+    return replace(workers_ready(app, services), title="see the workers run", because=because, patient=False)
 
 
 def watch_workers(app: App, services: Iterable[str]) -> Step:

@@ -375,6 +375,7 @@ def test_settings_down_asks_and_settings_up_serves_again(operator_of: Any) -> No
     live = operator.live()
     with pytest.raises(Refused, match="users get no answer until"):
         operator.does(functools.partial(operate.settings_down, yes=False))
+    assert "users get no answer until" not in operator.text  # the refusal says it, and once is enough
     operator.assert_whole()
     operator.does(functools.partial(operate.settings_down, yes=True))
     (box,) = operator.world.boxes.values()
