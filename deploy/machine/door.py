@@ -204,7 +204,7 @@ def _named(hop: Hop, *, last: bool) -> Any:
         )
         final = Unreachable(f"{where}it {reason}", mend=by_hand)
         raise (final if error.code == REFUSED_BY_POLICY else Passing(final)) from None
-    except (OSError, EOFError, paramiko.SSHException) as error:
+    except wire.GONE as error:
         final = Unreachable(f"{where}it cannot be reached: {_reason(error)}", mend=by_hand)
         raise (Passing(final) if _may_pass(error) else final) from None
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from deploy.errors import LinkLost, Refused, StepFailed
 from deploy.machine.link import BLOCK, LOOK
+from deploy.machine.wire import GONE
 from deploy.recipe import preview
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Forward:
             raise self._lost
 
     def _pass_on(self, near: socket.socket, ended: Callable[[], bool]) -> None:
-        with near, contextlib.suppress(OSError):  # whoever asked has gone, or takes nothing any more
+        with near, contextlib.suppress(*GONE):  # whoever asked has gone, or takes nothing any more
             near.settimeout(PATIENCE)
             head = _head(near, ended)
             if not head:

@@ -14,6 +14,7 @@ import paramiko
 from deploy import clock, host
 from deploy.errors import Interrupted, LinkLost, Overdue, StepFailed
 from deploy.machine.spare import OPENING, Spare
+from deploy.machine.wire import GONE, hang_up
 from deploy.recipe import shell
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class SshMachine:
             for line in _lines(channel, script.deadline, _listening(channel, stop) if script.heard else stop):
                 yield from shell.parse(line, token)
         finally:
-            channel.close()
+            hang_up(channel)
 
     def fetch(self, script: Script, *, stop: Callable[[], bool] = never) -> Payload:
         """Start a script that sends something, and return that as it comes.
@@ -144,7 +145,7 @@ class SshMachine:
         except paramiko.ChannelException as error:
             reason = "its sshd forwards nothing (AllowTcpForwarding)" if error.code == 1 else error.text.lower()
             raise StepFailed(f"{address[0]}:{address[1]} cannot be reached from there: {reason}") from None
-        except (OSError, EOFError, paramiko.SSHException) as error:
+        except GONE as error:
             raise LinkLost(f"the link broke: {error or type(error).__name__}", sent=False) from None
 
     def interact(self, line: shell.Command, kind: str, size: tuple[int, int]) -> Terminal:
@@ -158,7 +159,7 @@ class SshMachine:
             channel = self._transport.open_session(timeout=OPENING)
             channel.get_pty(kind, *size)
             channel.exec_command(shell.alone(line, sudo=self._sudo))
-        except (OSError, EOFError, paramiko.SSHException) as error:
+        except GONE as error:
             raise LinkLost(f"the link broke: {error or type(error).__name__}", sent=False) from None
         return Terminal(channel)
 
@@ -169,7 +170,7 @@ class SshMachine:
         try:
             self._feed(channel, text, script, parcel)
         except BaseException:
-            channel.close()  # nobody will hear what the script says; it must not wait for more
+            hang_up(channel)  # nobody will hear what the script says; it must not wait for more
             raise
         return channel
 
@@ -200,17 +201,20 @@ class SshMachine:
         try:
             channel = self._transport.open_session(timeout=limit)
             channel.exec_command(line)
-        except (OSError, EOFError, paramiko.SSHException) as error:
+        except GONE as error:
             raise LinkLost(f"the link broke: {error or type(error).__name__}", sent=False) from None
         return channel
 
     @staticmethod
     def _feed(channel: paramiko.Channel, text: bytes, script: Script, parcel: IO[bytes] | None) -> None:
-        # A script that fails early closes its end of the stream: what it printed says why, and is read next.
-        with contextlib.suppress(OSError):
+        # A script that fails early closes its end of the stream, and a link may go: reading tells why.
+        with contextlib.suppress(*GONE):
             channel.settimeout(script.deadline)
             whole = channel.out_window_size
-            _send(channel, text)
+            try:
+                _send(channel, text)
+            except EOFError:  # what has come of the script does nothing: it ends in a brace (Script.render)
+                raise LinkLost("the link broke", sent=False) from None
             while parcel and (block := parcel.read(BLOCK)):
                 _await_room(channel, whole, script.deadline)
                 _send(channel, block)
@@ -232,18 +236,18 @@ class Terminal:
         return self._channel.recv(BLOCK)
 
     def write(self, typed: bytes) -> None:
-        with contextlib.suppress(OSError):  # it may have ended; that is what reading tells
+        with contextlib.suppress(*GONE):  # it may have ended; that is what reading tells
             self._channel.sendall(typed)
 
     def resize(self, columns: int, rows: int) -> None:
-        with contextlib.suppress(paramiko.SSHException):
+        with contextlib.suppress(*GONE):
             self._channel.resize_pty(columns, rows)
 
     def end(self) -> int:
         """Return the exit code of what ran there; -1 if the link went away before it was told."""
         self._channel.status_event.wait(LOOK)
         code = self._channel.exit_status
-        self._channel.close()
+        hang_up(self._channel)
         return code
 
 
@@ -258,15 +262,13 @@ class Hold:
         """Say that we are alive; False when nobody listens any more."""
         try:
             self._channel.sendall(b".")
-        except OSError:
+        except GONE:
             return False
         return not self._channel.exit_status_ready()
 
     def let_go(self) -> None:
         """Say that it is over; `gone` waits until the other side has heard."""
-        with contextlib.suppress(
-            OSError, EOFError, paramiko.SSHException
-        ):  # the link is gone: the lease lets go by itself
+        with contextlib.suppress(*GONE):  # the lease lets go by itself
             self._channel.shutdown_write()
 
     def gone(self, within: float) -> None:
@@ -277,7 +279,7 @@ class Hold:
                 pass
         except OSError:
             pass  # the same
-        self._channel.close()
+        hang_up(self._channel)
 
 
 class Payload:
@@ -314,7 +316,7 @@ class Payload:
         raise Interrupted("broken off")
 
     def close(self) -> None:
-        self._channel.close()
+        hang_up(self._channel)
 
     def _hear_the_end(self) -> None:
         heard = b""
@@ -338,7 +340,7 @@ def _listening(channel: paramiko.Channel, stop: Callable[[], bool]) -> Callable[
         nonlocal last
         if clock.monotonic() - last >= BEAT and channel.send_ready():
             last = clock.monotonic()
-            with contextlib.suppress(OSError):  # whether the link is there is what reading tells
+            with contextlib.suppress(*GONE):  # whether the link is there is what reading tells
                 channel.sendall(b".")
         return stop()
 

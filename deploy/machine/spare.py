@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from typing import TYPE_CHECKING
 
-import paramiko
+from deploy.machine.wire import GONE, hang_up
+
+if TYPE_CHECKING:
+    import paramiko
 
 OPENING = 15
 """Seconds that a host may take to open a channel."""
@@ -30,13 +34,13 @@ class Spare:
         self._thread.join()
         channel = self._channel
         if channel and (channel.closed or channel.eof_received or channel.exit_status_ready()):
-            channel.close()
+            hang_up(channel)
             return None
         return channel
 
     def _open(self) -> None:
         """A host that opens no more of them at once (MaxSessions) fails nobody: one is opened when it is wanted."""
-        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+        with contextlib.suppress(*GONE):
             channel = self._transport.open_session(timeout=OPENING)
             channel.exec_command(self._line)
             self._channel = channel

@@ -35,6 +35,10 @@ closed, or a process that was stopped, has not looked."""
 LINK_TIMEOUT_MS = 15_000
 """Milliseconds after which the kernel gives up bytes that nobody acknowledges."""
 
+GONE = (OSError, EOFError, paramiko.SSHException)
+"""What paramiko raises when a link went away. Which of them depends on who notices first: who writes to the socket gets
+an EOFError, and until the transport's thread has noticed too, every channel looks open."""
+
 
 class Wire:
     """A socket, or a channel, that remembers whether anything came in."""
@@ -54,7 +58,8 @@ class Wire:
         if isinstance(self._carrier, socket.socket):
             with contextlib.suppress(OSError):  # the other side was faster
                 self._carrier.shutdown(socket.SHUT_RDWR)
-        self._carrier.close()
+        with contextlib.suppress(*GONE):  # a channel says goodbye, in vain
+            self._carrier.close()
 
     def settimeout(self, seconds: float) -> None:
         self._carrier.settimeout(seconds)
@@ -97,6 +102,12 @@ def dial(address: str, port: int, limit: float) -> socket.socket:
     return sock
 
 
+def hang_up(channel: paramiko.Channel) -> None:
+    """Close a channel, and say so to the other side, if there still is one."""
+    with contextlib.suppress(*GONE):
+        channel.close()
+
+
 def watch(transport: paramiko.Transport, wire: Wire) -> None:
     """Close a transport when its other side has been silent for too long, from now on until it ends."""
     wire.settimeout(NAP)
@@ -112,11 +123,10 @@ def _watch(transport: paramiko.Transport, wire: Wire) -> None:
             # In a thread of its own: whoever sends may wait for ever, and who watches must not.
             threading.Thread(target=_ask, args=(transport,), name="ask", daemon=True).start()
         if silent >= SILENCE:
-            with contextlib.suppress(OSError, EOFError, paramiko.SSHException):  # a channel says goodbye, in vain
-                transport.close()
+            transport.close()
 
 
 def _ask(transport: paramiko.Transport) -> None:
     """Send what every sshd answers, if only by saying that it does not know it; return when it did."""
-    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+    with contextlib.suppress(*GONE):
         transport.global_request("keepalive@openssh.com")

@@ -13,12 +13,16 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deploy.keys import Ssh
 from deploy.machine import Door, SshMachine
 from deploy.recipe import shell
 from deploy.recipe.model import Host
 from deploy.recipe.shell import Script, Signal
+
+if TYPE_CHECKING:
+    from deploy.machine.link import Hold
 
 ME = getpass.getuser()
 CONFIG = """\
@@ -192,6 +196,12 @@ def printed(machine: SshMachine, line: str) -> list[str]:
     signals = says(machine, line)
     assert shell.Finished() in signals, signals
     return [signal.text for signal in signals if isinstance(signal, shell.Line)]
+
+
+def lease(machine: SshMachine, base: Path) -> Hold:
+    """Take the lock of a host whose files are in `base`, as a run does."""
+    words = shell.command("hold", "run1", 60, "{}", "first")
+    return machine.hold(Script((words,), (("BASE", str(base)),), holds=True))
 
 
 class Relay:

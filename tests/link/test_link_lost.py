@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from sshd import ME, Place, printed
+from sshd import ME, Place, lease, printed
 
 from deploy import fleet
 from deploy.apply import ask
@@ -154,6 +155,69 @@ def test_a_black_hole_before_or_behind_a_jump_host_is_noticed(place: Place, kind
     getattr(relay, kind).clear()
     machine.reconnect()
     assert printed(machine, "echo again") == ["again"]
+
+
+# --- while nobody has noticed ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def machine(place: Place) -> Iterator[SshMachine]:
+    """A host whose link can be made `deaf`."""
+    machine = place.connect(place.relay(place.sshd()).host)
+    assert printed(machine, "echo one") == ["one"]
+    yield machine
+    place.relays[0].stalls.clear()
+
+
+@pytest.fixture
+def deaf(place: Place, machine: SshMachine) -> Callable[[], None]:
+    """Return what makes the link take nothing any more, while nothing says that it ended."""
+
+    def make() -> None:
+        place.relays[0].stalls.set()
+        machine._transport.sock.shutdown(socket.SHUT_WR)
+
+    return make
+
+
+def test_a_script_for_a_link_that_takes_nothing_was_not_sent(machine: SshMachine, deaf: Callable[[], None]) -> None:
+    deaf()
+    with pytest.raises(LinkLost) as lost:
+        printed(machine, "echo two")
+    assert not lost.value.sent
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_became_of_a_parcel_that_was_cut_off_is_not_known(machine: SshMachine, deaf: Callable[[], None]) -> None:
+    parcel = _Endless(deaf)
+    assert shell.Finished() not in list(machine.run(SLEEPS, parcel=parcel))
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_lease_says_that_nobody_listens(place: Place, machine: SshMachine, deaf: Callable[[], None]) -> None:
+    hold = lease(machine, place.home / "base")
+    assert hold.beat()
+    deaf()
+    assert not hold.beat()
+    hold.let_go()
+    hold.gone(1)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_terminal_comes_to_its_end(machine: SshMachine, deaf: Callable[[], None]) -> None:
+    terminal = machine.interact(shell.command("cat"), "dumb", (80, 24))
+    deaf()
+    terminal.write(b"typed")
+    terminal.resize(100, 30)
+    assert terminal.read() == b""
+    assert terminal.end() == -1
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_a_host_sends_is_closed_without_a_word(machine: SshMachine, deaf: Callable[[], None]) -> None:
+    sent = machine.fetch(Script((shell.command("sleep", "60"),), (), sends=True))
+    deaf()
+    sent.close()
 
 
 # --- while connecting ------------------------------------------------------------------------------------------

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from sshd import Place, Sshd, printed, wait_for
+from sshd import Place, Sshd, lease, printed, wait_for
 
 from deploy.errors import LinkLost, StepFailed
 from deploy.recipe import shell
-from deploy.recipe.shell import Script
 
 if TYPE_CHECKING:
     from deploy.machine import SshMachine
@@ -71,9 +70,10 @@ def test_no_shell_waits_once_the_connection_is_closed(place: Place) -> None:
 
 def test_a_host_that_takes_two_sessions_at_once_is_enough_for_a_lock_and_a_script(place: Place) -> None:
     machine = place.connect(place.sshd(more="MaxSessions 2").host)
-    hold = machine.hold(Script((shell.command("answer", "held"), shell.command("cat")), (("BASE", str(place.home)),)))
+    hold = lease(machine, place.home / "base")
     try:
         assert [printed(machine, f"echo {n}") for n in range(4)] == [["0"], ["1"], ["2"], ["3"]]
+        assert hold.beat()
     finally:
         hold.let_go()
         hold.gone(5)
