@@ -39,4 +39,4 @@ def of(setup: Setup, tree: Tree, made: Made) -> Papers:
 
 def _text(leaf: Leaf) -> str:
     with leaf.open() as (file, size):
-        return file.read().decode(errors="replace") if size <= LARGEST else ""
+        return file.read(size).decode(errors="replace") if size <= LARGEST else ""

@@ -15,7 +15,7 @@ import tarfile
 import tracemalloc
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from deploy import config, keys, release, source
 from deploy.errors import ConfigError, SourceError
 from deploy.recipe import facts
-from deploy.source import Leaf, Templates, Tree, pack
+from deploy.source import Leaf, Reader, Templates, Tree, pack
 
 # --- the source ------------------------------------------------------------------------------------------------
 
@@ -113,7 +113,7 @@ class Shrinking(Leaf):
     """Its file is cut between the look at its size and the reading of it."""
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[tuple[IO[bytes], int]]:
+    def open(self) -> Iterator[tuple[Reader, int]]:
         with super().open() as (file, size):
             assert isinstance(self.content, Path)
             self.content.write_bytes(b"")

@@ -67,7 +67,7 @@ def own(tree: Tree) -> set[str]:
 
 def content(tree: Tree, path: str) -> bytes:
     with tree.leaves[path].open() as (file, size):
-        found = file.read()
+        found = file.read(size + 1)
     assert len(found) == size
     return found
 
