@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from invoke.context import Context
+    from invoke.parser.argument import Argument
 
     from deploy.config import Setup
     from deploy.console import Console
@@ -78,6 +79,14 @@ class _Verb(Task[Any]):
     def arg_opts(self, name: str, default: Any, taken_names: set[str]) -> dict[str, Any]:
         options = super().arg_opts(name, default, taken_names)
         return {**options, "names": ["verbose", "v"]} if name == "verbose" else options
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        """Return the flags, as often as they are asked for: Invoke takes each help text out of the task as it goes."""
+        words = dict(self.help)
+        try:
+            return super().get_arguments(ignore_unknown_help)
+        finally:
+            self.help = words
 
 
 def verb(**flags: str) -> Callable[[Callable[..., None]], Any]:

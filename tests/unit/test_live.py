@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 from collections.abc import Callable, Iterator
 
 import pyte
@@ -18,7 +19,7 @@ SPINNER = re.compile("[⠀-⣿]")
 
 
 class Seen(io.StringIO):
-    """A terminal: what is written to it appears on a screen."""
+    """A terminal: what is written to it appears on a screen. The view's thread writes, too: nobody looks meanwhile."""
 
     def __init__(self, columns: int = COLUMNS, lines: int = LINES) -> None:
         super().__init__()
@@ -26,19 +27,22 @@ class Seen(io.StringIO):
         self.screen.set_mode(pyte.modes.LNM)
         self._stream = pyte.Stream(self.screen)
         self.raw = ""
+        self._drawing = threading.Lock()
 
     def isatty(self) -> bool:
         return True
 
     def write(self, text: str) -> int:
-        self.raw += text
-        self._stream.feed(text)
+        with self._drawing:
+            self.raw += text
+            self._stream.feed(text)
         return len(text)
 
     @property
     def lines(self) -> list[str]:
         """What stands on the screen, without the empty rest of it; a spinner is a `*`, whatever its moment."""
-        shown = [SPINNER.sub("*", line).rstrip() for line in self.screen.display]
+        with self._drawing:
+            shown = [SPINNER.sub("*", line).rstrip() for line in self.screen.display]
         while shown and not shown[-1]:
             shown.pop()
         return shown

@@ -66,6 +66,12 @@ def test_every_task_that_connects_takes_a_limit_of_connections(each: Any) -> Non
     assert "limit" in {argument.name for argument in each.get_arguments()}
 
 
+def test_a_task_tells_of_its_flags_as_often_as_it_is_asked() -> None:
+    first, second = ([argument.help for argument in tasks.ns["deploy"].get_arguments()] for _ in range(2))
+    assert None not in first
+    assert first == second
+
+
 def test_the_limit_reaches_the_configuration() -> None:
     with front._opened(Context(), env="", hosts="", limit="3", json=False, verbose=False) as (limit, *_):
         assert limit == "3"  # type: ignore[comparison-overlap]  # what the stand-in for _setup was told last
