@@ -188,7 +188,7 @@ def _transport(carrier: wire.Wire, kinds: Sequence[str]) -> paramiko.Transport:
 def _named(hop: Hop, *, last: bool) -> Any:
     """Say what went wrong in words, and on which hop."""
     where = "" if last else f"its jump host {hop}: "
-    by_hand = f"try: {hop.by_hand()}"
+    by_hand = f"try: {hop.by_hand}"
     try:
         yield
     except Unreachable as error:

@@ -140,7 +140,7 @@ class Login:
 
     def _refused(self, why: str) -> Unreachable:
         reasons = "; ".join([why, *self._keys.troubles(self._hop)])
-        return Unreachable(f"the login as {self._hop.user} is refused: {reasons}", mend=f"try: {self._hop.by_hand()}")
+        return Unreachable(f"the login as {self._hop.user} is refused: {reasons}", mend=f"try: {self._hop.by_hand}")
 
 
 def _keys(number: int) -> str:

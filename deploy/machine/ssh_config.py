@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import paramiko
 
 from deploy.errors import ConfigError, Unreachable
+from deploy.keys import Ssh
 from deploy.machine.known_hosts import SSH_PORT, listed
-from deploy.recipe.shell import Command
+from deploy.recipe.shell import Command, command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deploy.keys import Ssh
     from deploy.recipe.model import Host
 
 DEEPEST = 16
@@ -50,13 +50,11 @@ class Hop:
     """Of an agent's keys, only those that are among the identities."""
     agent: str
     known_as: str
+    by_hand: str
+    """What to type to hear it in OpenSSH's own words: with the name that the user wrote, which goes the same way."""
 
     def __str__(self) -> str:
         return f"{self.user}@{self.address}" + (f":{self.port}" if self.port != SSH_PORT else "")
-
-    def by_hand(self) -> str:
-        """What to type to see the trouble with OpenSSH's own words."""
-        return f"ssh {f'-p {self.port} ' if self.port != SSH_PORT else ''}{self.user}@{self.address}"
 
 
 class Directions:
@@ -90,7 +88,7 @@ class Directions:
                 mend=f"say `ProxyJump none` for {name}, above the line that catches it",
             )
         known = self._config.lookup(name)
-        hop = self._hop(known, user, port)
+        hop = self._hop(name, known, user, port)
         # Of ProxyJump and ProxyCommand the first one counts, as in OpenSSH.
         way = next((key for key in known if key in {"proxyjump", "proxycommand"}), "")
         if way == "proxycommand" and known[way]:
@@ -104,7 +102,7 @@ class Directions:
         # The first jump host may have a jump host of its own; the others are reached from the one before.
         first, *others = (self._jump(jump.strip()) for jump in jumps.split(","))
         before = self._route(*first, (*through, name))
-        return [*before, *(self._hop(self._config.lookup(each[0]), *each[1:]) for each in others), hop]
+        return [*before, *(self._hop(each[0], self._config.lookup(each[0]), *each[1:]) for each in others), hop]
 
     def _jump(self, text: str) -> tuple[str, str, int]:
         found = _JUMP.fullmatch(text)
@@ -112,8 +110,9 @@ class Directions:
             raise ValueError(f"{text!r} is no jump host")
         return found["ip6"] or found["name"], found["user"] or "", int(found["port"] or 0)
 
-    def _hop(self, known: paramiko.SSHConfigDict, user: str, port: int) -> Hop:
+    def _hop(self, name: str, known: paramiko.SSHConfigDict, user: str, port: int) -> Hop:
         address = str(known["hostname"])
+        by_hand = self._by_hand(name, user, port)
         port = port or int(known.get("port", SSH_PORT))
         named = [self._ssh.identity] if self._ssh.identity else known.get("identityfile", [])
         paths = [Path(each).expanduser() for each in named or USUAL if each.lower() != "none"]
@@ -126,7 +125,15 @@ class Directions:
             only=str(known.get("identitiesonly", "no")).lower() == "yes",
             agent=_agent(str(known.get("identityagent", "SSH_AUTH_SOCK"))),
             known_as=str(known.get("hostkeyalias", "")).lower() or listed(address, port),
+            by_hand=by_hand,
         )
+
+    def _by_hand(self, name: str, user: str, port: int) -> str:
+        words: list[object] = []
+        words += ["-F", self._path] if self._ssh.config != Ssh().config else []
+        words += ["-i", Path(self._ssh.identity).expanduser()] if self._ssh.identity else []
+        words += ["-p", port] if port else []
+        return str(command("ssh", *words, f"{user}@{name}" if user else name))
 
 
 def _agent(said: str) -> str:

@@ -138,6 +138,25 @@ def test_an_include_is_looked_for_beside_the_user_s_configuration(place: Place) 
     assert (hop.user, hop.port) == ("ann", 2222)
 
 
+@pytest.mark.parametrize(
+    ("host", "ssh", "typed"),
+    [
+        (Host("web1"), Ssh(), "ssh web1"),
+        (Host("web1", "eve", 2022), Ssh(), "ssh -p 2022 eve@web1"),
+        (Host("web1"), Ssh(config="own config", identity="~/a key"), "ssh -F 'own config' -i '{home}/a key' web1"),
+    ],
+)
+def test_what_is_to_be_typed_goes_the_way_that_greenroom_goes(place: Place, host: Host, ssh: Ssh, typed: str) -> None:
+    """By the address it would pass by the jump host, and the key that the configuration names."""
+    place.config("Host web1\n  HostName 10.0.0.5\n  ProxyJump ops@jump:2222\n")
+    assert Directions(ssh).route(host)[-1].by_hand == typed.format(home=place.home)
+
+
+def test_what_is_to_be_typed_for_a_jump_host_is_as_the_configuration_names_it(place: Place) -> None:
+    place.config("Host web1\n  ProxyJump ops@jump:2222\nHost jump\n  HostName 10.0.0.9\n")
+    assert Directions(Ssh()).route(Host("web1"))[0].by_hand == "ssh -p 2222 ops@jump"
+
+
 @pytest.mark.parametrize("text", ["Include config\n", "Match tagged web\n", 'Host "web1\n'])
 def test_a_file_that_makes_no_sense_is_refused_by_its_name(place: Place, text: str) -> None:
     place.config(text)
