@@ -1,4 +1,4 @@
-"""pyinfra: its own rsync operation, and one shell operation a step."""
+"""pyinfra: rsync by its local shell, and one shell operation a step."""
 
 from __future__ import annotations
 

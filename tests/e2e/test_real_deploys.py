@@ -160,7 +160,7 @@ def test_an_upload_and_a_row_survive_three_flips(one: Stage) -> None:
 
 RESTORED = 2
 """Tasks that a worker of two processes may give back to redis at a warm shutdown though they have begun, so that they
-run twice: celery's own (its issue 3796), seen once in some thousand."""
+run twice: celery's own (its issue 5663), seen once in some thousand."""
 
 
 def test_no_task_enqueued_during_a_deploy_is_lost_and_beat_is_never_doubled(stage: Stage) -> None:

@@ -47,7 +47,7 @@ CELERY_BROKER_URL = env.redis_url()
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
 # A task is acknowledged when it begins, and a warm shutdown lets it end. One that begins at that very moment may be
-# given back, and run twice (celery #3796): see Leave in celery.py; with acks_late, so may one that has just ended. A
+# given back, and run twice (celery #5663): see Leave in celery.py; with acks_late, so may one that has just ended. A
 # worker takes no more than it can run at once, so that it ends soon when a deploy replaces it.
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BEAT_SCHEDULE = {"tick": {"task": "board.tasks.tick", "schedule": 1.0}}
