@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from deploy import clock
 from deploy.apply import ask
-from deploy.errors import GreenroomError, LinkLost, Locked, Refused, StepFailed, Unfit, Unreachable
+from deploy.errors import GreenroomError, LinkLost, Locked, Overdue, Refused, StepFailed, Unfit, Unreachable
 from deploy.recipe import shell
 from deploy.recipe.shell import Script
 
@@ -135,21 +135,31 @@ class Lock:
             if not reason:
                 # Not behind the fence: that asks docker what an earlier script left at work.
                 ask(machine, self._variables, shell.command("await_engine", PATIENCE))
-        except (LinkLost, Unreachable, Unfit) as error:  # a host that boots may not have all its disks yet
+        except (LinkLost, Overdue, Unreachable, Unfit) as error:  # a host that boots may not have all its disks yet
             return error
         if reason:
             raise reason
         return None
 
     def beat(self) -> None:
-        """Keep the leases alive until `release`."""
+        """Keep the leases alive until `release`.
+
+        A host that the run works on says itself that it lost the lock: every script stands behind its fence.
+        """
         while not clock.pause(BEAT, self._ended):
-            for host, hold in tuple(self._holds.items()):
-                # A host that the run works on says itself that it lost the lock: every script stands behind its fence.
-                if not hold.beat() and self._beside and host == self._beside.host:
-                    with contextlib.suppress(GreenroomError):  # the next beat tries again
-                        self._beside.reconnect()
-                        self.lost = self._try(self._beside, "again")
+            for hold in tuple(self._holds.values()):
+                hold.beat()
+
+    def attend(self) -> None:
+        """Take the lock of the host beside the run back, when its link was lost, until `release`.
+
+        This may take a minute each time. Were it one thread's work, the leases of other hosts would lapse meanwhile.
+        """
+        while self._beside and not clock.pause(BEAT, self._ended):
+            if not self._holds[self._beside.host].beat():
+                with contextlib.suppress(GreenroomError):  # the next beat tries again
+                    self._beside.reconnect()
+                    self.lost = self._try(self._beside, "again")
 
     def release(self) -> None:
         """Let go of all but the first host's at once; and then of that: whoever gets it finds the others free."""
@@ -193,19 +203,21 @@ def held(fleet: Fleet, variables: tuple[tuple[str, str], ...], claim: Claim) -> 
 
     """
     lock = Lock(variables, claim)
-    heart = threading.Thread(target=lock.beat, daemon=True)
+    hearts = [threading.Thread(target=each, daemon=True) for each in (lock.beat, lock.attend)]
     try:
         first = fleet.first()
         lock.take_first(first, beside=first not in fleet.machines)
-        heart.start()
+        for heart in hearts:
+            heart.start()
         fleet.each(lambda machine: None if machine is first else lock.take(machine))
         yield lock
     finally:
         # How the run ended stands. Ctrl-C only makes it quicker: a connection that is closed lets go of its lock, too.
         with contextlib.suppress(KeyboardInterrupt):
             lock.release()
-            if heart.is_alive():
-                heart.join()
+            for heart in hearts:
+                if heart.is_alive():
+                    heart.join()
 
 
 def manual(who: str, reason: str) -> str:

@@ -13,7 +13,7 @@ import paramiko
 from deploy import clock, host
 from deploy.errors import Interrupted, LinkLost, Overdue, StepFailed
 from deploy.machine.spare import OPENING, Spare
-from deploy.machine.wire import GONE, hang_up
+from deploy.machine.wire import GONE, hang_up, heard
 from deploy.recipe import shell
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ BEAT = 3.0
 LONGEST = 1 << 20
 """Characters after which a line that does not end is cut: a program may draw its progress on one for hours."""
 
+
+CUT = "the link went away while a host was read"
 
 KILLED = -1
 """What paramiko calls the exit status of a program that did not end by itself, or of which no end was heard."""
@@ -93,7 +95,7 @@ class SshMachine:
         if stop():
             return  # what is on its way might begin after whatever undoes it
         token = secrets.token_hex(8)
-        channel = self._exec(script, token, parcel)
+        channel = self._exec(script, token, parcel, stop)
         try:
             for line in _lines(channel, script.deadline, _listening(channel, stop) if script.heard else stop):
                 yield from shell.parse(line, token)
@@ -108,7 +110,7 @@ class SshMachine:
 
         """
         token = secrets.token_hex(8)
-        return Payload(self._exec(script, token, None), token, script.deadline, stop)
+        return Payload(self._exec(script, token), token, script.deadline, stop)
 
     def hold(self, script: Script) -> Hold:
         """Start a script that goes on until it is let go; returns when it has given its first answer.
@@ -119,17 +121,17 @@ class SshMachine:
 
         """
         token = secrets.token_hex(8)
-        channel = self._exec(script, token, None)
+        channel = self._exec(script, token)
         lines = _lines(channel, script.deadline, never)
         signals = (signal for line in lines for signal in shell.parse(line, token))
-        heard: list[str] = []
+        said: list[str] = []
         for signal in signals:
             if isinstance(signal, shell.Answer):
                 return Hold(channel, signal)
             if isinstance(signal, shell.Line):
-                heard.append(signal.text)
-        said = "; ".join(heard) or "it ended before it answered"
-        raise LinkLost(said) if channel.recv_exit_status() == KILLED else StepFailed(said)
+                said.append(signal.text)
+        why = "; ".join(said) or "it ended before it answered"
+        raise LinkLost(why) if channel.recv_exit_status() == KILLED else StepFailed(why)
 
     def reach(self, address: tuple[str, int]) -> paramiko.Channel:
         """Have the host connect to an address, as it sees it, and pass on what comes and goes.
@@ -162,12 +164,22 @@ class SshMachine:
             raise LinkLost(f"the link broke: {error or type(error).__name__}", sent=False) from None
         return Terminal(channel)
 
-    def _exec(self, script: Script, token: str, parcel: IO[bytes] | None) -> paramiko.Channel:
+    def _exec(
+        self, script: Script, token: str, parcel: IO[bytes] | None = None, stop: Callable[[], bool] = never
+    ) -> paramiko.Channel:
         library = host.library(command.words[0] for command in script.commands)
         text = shell.framed(script.render(library, token))
         channel = self._waiting(script)
         try:
-            self._feed(channel, text, script, parcel)
+            channel.settimeout(script.deadline)
+            whole = channel.out_window_size
+            _begin(channel, text)
+            while parcel and (block := _read(parcel)):
+                if not (_has_room(channel, whole, script.deadline, stop) and _is_sent(channel, block)):
+                    return channel  # it ended, or nobody wants it any more: reading tells
+            if not (script.holds or script.heard):
+                with contextlib.suppress(*GONE):
+                    channel.shutdown_write()
         except BaseException:
             hang_up(channel)  # nobody will hear what the script says; it must not wait for more
             raise
@@ -178,24 +190,6 @@ class SshMachine:
         if script.sends:
             return self._spare.aside(shell.waiting(sudo=self._sudo, apart=True), script.deadline)
         return self._spare.take(script.deadline)
-
-    @staticmethod
-    def _feed(channel: paramiko.Channel, text: bytes, script: Script, parcel: IO[bytes] | None) -> None:
-        # A script that fails early closes its end of the stream, and a link may go: reading tells why.
-        with contextlib.suppress(*GONE):
-            channel.settimeout(script.deadline)
-            whole = channel.out_window_size
-            try:
-                _send(channel, text)
-            except GONE as error:
-                # What came does nothing: a script ends in a brace (Script.render). A shell that ended may say why.
-                if not channel.recv_ready():
-                    raise LinkLost(f"the link broke: {error or type(error).__name__}", sent=False) from None
-            while parcel and (block := parcel.read(BLOCK)):
-                _await_room(channel, whole, script.deadline)
-                _send(channel, block)
-            if not (script.holds or script.heard):
-                channel.shutdown_write()
 
 
 class Terminal:
@@ -209,7 +203,7 @@ class Terminal:
 
     def read(self) -> bytes:
         """Return what has come, once something has: nothing at the end."""
-        return self._channel.recv(BLOCK)
+        return heard(self._channel.recv, BLOCK)
 
     def write(self, typed: bytes) -> None:
         with contextlib.suppress(*GONE):  # it may have ended; that is what reading tells
@@ -249,12 +243,10 @@ class Hold:
 
     def gone(self, within: float) -> None:
         """Wait, for so many seconds, until the other side has let go: the next operator must find it free."""
-        try:
+        with contextlib.suppress(TimeoutError):
             self._channel.settimeout(within)
-            while self._channel.recv(BLOCK):
+            while heard(self._channel.recv, BLOCK):
                 pass
-        except OSError:
-            pass  # the same
         hang_up(self._channel)
 
 
@@ -286,6 +278,8 @@ class Payload:
                 block = self._channel.recv(size)
             except TimeoutError:
                 continue
+            except GONE:  # with it went a block that had come
+                raise LinkLost(CUT) from None
             if not block:
                 self._hear_the_end()
             return block
@@ -295,17 +289,17 @@ class Payload:
         hang_up(self._channel)
 
     def _hear_the_end(self) -> None:
-        heard = b""
+        said = b""
         with contextlib.suppress(TimeoutError):  # an end that is not heard by now was cut off
-            while block := self._channel.recv_stderr(BLOCK):
-                heard += block
-        lines = heard.decode("utf-8", "replace").split("\n")
+            while block := heard(self._channel.recv_stderr, BLOCK):
+                said += block
+        lines = said.decode("utf-8", "replace").split("\n")
         signals = [signal for line in lines for signal in shell.parse(line, self._token)]
         tail = tuple(signal.text for signal in signals if isinstance(signal, shell.Line) and signal.text)
         if any(isinstance(signal, shell.End) and signal.status for signal in signals):
             raise StepFailed("send the image: failed: " + "; ".join(tail[-3:]), tail=tail)
         if shell.Finished() not in signals:
-            raise LinkLost("the link went away while a host was read")
+            raise LinkLost(CUT)
 
 
 def _listening(channel: paramiko.Channel, stop: Callable[[], bool]) -> Callable[[], bool]:
@@ -323,17 +317,55 @@ def _listening(channel: paramiko.Channel, stop: Callable[[], bool]) -> Callable[
     return asked
 
 
-def _await_room(channel: paramiko.Channel, whole: int, limit: float) -> None:
-    """Wait until less than IN_FLIGHT is on its way: what the other side has read it gives back to the window.
+def _begin(channel: paramiko.Channel, text: bytes) -> None:
+    """Send a script's text.
 
     Raises:
-        TimeoutError: it read nothing for `limit` seconds.
+        LinkLost: what came of it does nothing: it ends in a brace (Script.render). A shell that ended may say why.
 
     """
+    try:
+        _send(channel, text)
+    except GONE as error:
+        if not channel.recv_ready():
+            raise LinkLost(f"the link broke: {error or type(error).__name__}", sent=False) from None
+
+
+def _read(parcel: IO[bytes]) -> bytes:
+    """Read a block of what is to be sent.
+
+    Raises:
+        StepFailed: our own disk does not give it.
+
+    """
+    try:
+        return parcel.read(BLOCK)
+    except OSError as error:
+        raise StepFailed(f"what is to be sent cannot be read here: {error}") from None
+
+
+def _has_room(channel: paramiko.Channel, whole: int, limit: float, stop: Callable[[], bool]) -> bool:
+    """Wait until less than IN_FLIGHT is on its way: what the other side has read it gives back to the window.
+
+    False when it takes no more: it ended, or did not make room within `limit` seconds, or `stop` says so.
+    """
+    deadline = clock.monotonic() + limit
     with channel.lock:
         while not channel.closed and whole - channel.out_window_size > IN_FLIGHT:
-            if not channel.out_buffer_cv.wait(limit):
-                raise TimeoutError
+            channel.out_buffer_cv.wait(LOOK)
+            if clock.monotonic() > deadline:
+                return False
+            if stop():
+                return False
+    return not (channel.closed or stop())
+
+
+def _is_sent(channel: paramiko.Channel, block: bytes) -> bool:
+    try:
+        _send(channel, block)
+    except GONE:
+        return False
+    return True
 
 
 def _send(channel: paramiko.Channel, block: bytes) -> None:
@@ -350,7 +382,7 @@ def _lines(channel: paramiko.Channel, limit: float, stop: Callable[[], bool]) ->
         if clock.monotonic() > deadline:
             raise Overdue(f"it had not come to an end after {limit:.0f} s")
         try:
-            block = channel.recv(BLOCK)
+            block = heard(channel.recv, BLOCK)
         except TimeoutError:
             continue
         *whole, rest = (rest + decoder.decode(block, final=not block)).split("\n")

@@ -13,10 +13,14 @@ import socket
 import sys
 import termios
 import threading
+from typing import TYPE_CHECKING
 
 import paramiko
 
 from deploy import clock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TICK = 1.0
 """Seconds between two looks."""
@@ -100,6 +104,23 @@ def dial(address: str, port: int, limit: float) -> socket.socket:
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, LINK_TIMEOUT_MS)
     return sock
+
+
+def heard(receive: Callable[[int], bytes], size: int) -> bytes:
+    """Return what a channel's `recv` or `recv_stderr` has, b"" at its end or the link's.
+
+    Whoever reads sends, too, now and then: that there is room again.
+
+    Raises:
+        TimeoutError: nothing came in the channel's own time.
+
+    """
+    try:
+        return receive(size)
+    except TimeoutError:
+        raise
+    except GONE:
+        return b""
 
 
 def hang_up(channel: paramiko.Channel) -> None:

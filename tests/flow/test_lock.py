@@ -93,6 +93,28 @@ def test_the_first_host_s_lock_is_taken_back_when_its_link_was_lost_beside_the_r
         assert (first.run, first.away) == (run.id, 0)
 
 
+def test_the_other_hosts_leases_live_while_the_first_host_is_called_again(
+    operator_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sshd may let somebody in and answer nothing, for longer than a lease."""
+    monkeypatch.setattr(lock, "BEAT", 0.01)
+    operator = operator_of(3)
+    called, beaten, over = threading.Event(), threading.Event(), threading.Event()
+
+    def reconnect() -> None:
+        called.set()
+        over.wait(10)
+
+    with operator.at_work(hosts="web3") as run:
+        monkeypatch.setattr(run.lock._beside, "reconnect", reconnect)
+        next(iter(operator.world.boxes.values())).let_go()
+        assert called.wait(5)
+        (hold,) = (hold for host, hold in run.lock._holds.items() if str(host) == "web3")
+        monkeypatch.setattr(hold, "beat", beaten.set)
+        assert beaten.wait(5)
+        over.set()
+
+
 def test_a_run_whose_first_host_s_lock_went_to_another_begins_nothing_more(
     operator_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

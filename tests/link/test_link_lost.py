@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from sshd import ME, Place, lease, printed
+from sshd import ME, Place, lease, printed, wait_for
 
 from deploy import fleet
 from deploy.apply import ask
@@ -191,6 +191,52 @@ def test_a_script_for_a_link_that_takes_nothing_was_not_sent(machine: SshMachine
 def test_what_became_of_a_parcel_that_was_cut_off_is_not_known(machine: SshMachine, deaf: Callable[[], None]) -> None:
     parcel = _Endless(deaf)
     assert shell.Finished() not in list(machine.run(SLEEPS, parcel=parcel))
+
+
+def test_who_reads_what_had_come_before_hears_a_lost_link(machine: SshMachine, deaf: Callable[[], None]) -> None:
+    """To read is to send, too: that there is room again."""
+    sent = machine.fetch(Script((shell.command("sh", "-c", "head -c 1500000 /dev/zero >&3; sleep 60"),), (), sends=True))
+    wait_for(lambda: len(sent._channel.in_buffer) > 1_000_000, "what it sends")
+    deaf()
+    with pytest.raises(LinkLost):
+        list(iter(lambda: sent.read(1 << 16), b""))
+
+
+def test_lines_that_had_come_before_are_read_and_no_end(machine: SshMachine, deaf: Callable[[], None]) -> None:
+    told = machine.run(Script((shell.command("sh", "-c", "yes line | head -c 1500000; sleep 60"),), ()))
+    assert next(told) == shell.Begin(0)
+    channels = machine._transport._channels.values()  # type: ignore[attr-defined]  # the stubs hide it
+    wait_for(lambda: max(len(each.in_buffer) for each in channels) > 1_000_000, "what it says")
+    deaf()
+    said = list(told)
+    assert shell.Line("line") in said
+    assert shell.Finished() not in said
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [(OSError(5, "Input/output error"), StepFailed), (LinkLost("the host that it is read from"), LinkLost)],
+)
+def test_a_parcel_that_cannot_be_read_here_is_no_end_of_it(
+    machine: SshMachine, error: Exception, raised: type[Exception]
+) -> None:
+    """The other side would wait for the rest."""
+
+    def fail() -> None:
+        raise error
+
+    began = time.monotonic()
+    with pytest.raises(raised):
+        list(machine.run(Script((shell.command("receive"),), ()), parcel=_Endless(fail)))
+    assert time.monotonic() - began < 5
+
+
+def test_who_breaks_off_does_not_wait_for_a_parcel(place: Place) -> None:
+    machine = place.connect(place.relay(place.sshd(), rate=1e6).host)
+    broken_off = threading.Event()
+    began = time.monotonic()
+    list(machine.run(SLEEPS, parcel=_Endless(broken_off.set), stop=broken_off.is_set))
+    assert time.monotonic() - began < 5
 
 
 @pytest.mark.usefixtures("quick")
