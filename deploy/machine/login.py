@@ -66,7 +66,7 @@ class Keys:
 
     def _read(self, path: Path, hop: Hop) -> None:
         try:
-            self._keys[path] = _load(path, None)
+            self._take(path, _load(path, None))
         except paramiko.PasswordRequiredException:
             with _agent_keys(hop.agent) as held:
                 lies_there = any(_is_of(key, path) for key in held)
@@ -91,9 +91,19 @@ class Keys:
                 self._troubles[path] = f"{path} is encrypted, and was left out"
                 return
             with contextlib.suppress(paramiko.SSHException):
-                self._keys[path] = _load(path, passphrase)
+                self._take(path, _load(path, passphrase))
                 return
         self._troubles[path] = f"the passphrase of {path} was wrong {TRIES} times"
+
+    def _take(self, path: Path, key: paramiko.PKey) -> None:
+        """Keep a key, with the certificate beside it. Where that one is broken, the plain key may do."""
+        self._keys[path] = key
+        certificate = path.with_name(f"{path.name}-cert.pub")
+        try:
+            if certificate.exists():
+                key.load_certificate(str(certificate))
+        except (OSError, ValueError) as error:
+            self._troubles[path] = f"{certificate} cannot be used: {getattr(error, 'strerror', '') or error}"
 
     def of(self, hop: Hop) -> list[paramiko.PKey]:
         return [self._keys[path] for path in hop.identities if path in self._keys]
@@ -190,7 +200,7 @@ def _public_half(path: Path) -> bytes:
 
 
 def _load(path: Path, passphrase: str | None) -> paramiko.PKey:
-    """Read a private key of any kind, and the certificate beside it.
+    """Read a private key of any kind.
 
     Raises:
         OSError: it cannot be read.
@@ -202,15 +212,11 @@ def _load(path: Path, passphrase: str | None) -> paramiko.PKey:
     # A passphrase costs half a second a try, on purpose; so only the right kind is tried, where the file says it.
     for each in [KINDS[kind]] if kind in KINDS else KINDS.values():
         try:
-            key = _open(each, path, passphrase)
-        except paramiko.PasswordRequiredException:
+            return _open(each, path, passphrase)
+        except paramiko.PasswordRequiredException:  # noqa: PERF203  # trying kind after kind is what this loop is for
             raise
         except (paramiko.SSHException, ValueError, UnsupportedAlgorithm):
             continue
-        certificate = path.with_name(f"{path.name}-cert.pub")
-        if certificate.exists():
-            key.load_certificate(str(certificate))
-        return key
     raise paramiko.SSHException("it is no RSA, ECDSA or Ed25519 key, or its passphrase is another")
 
 

@@ -246,6 +246,18 @@ def test_a_key_file_that_cannot_be_used_is_told_with_the_refusal(
         place.connect(sshd.host, Ssh(identity=str(place.home / "own")))
 
 
+@pytest.mark.parametrize("certificate", [b"", b"nonsense", b"ssh-rsa AAAA", b"\xff\xfe j\xf6rg"])
+def test_a_key_whose_certificate_is_broken_is_used_without_it_and_the_refusal_tells(
+    place: Place, certificate: bytes
+) -> None:
+    sshd = place.sshd()
+    place.key.with_name(f"{place.key.name}-cert.pub").write_bytes(certificate)
+    assert printed(place.connect(sshd.host), "echo in") == ["in"]
+    place.authorized.write_text("")
+    with pytest.raises(Unreachable, match=r"it took none of 1 key; .*-cert\.pub cannot be used: "):
+        place.connect(sshd.host)
+
+
 def test_a_key_that_the_host_does_not_take_is_told_with_the_login_and_how_to_look(place: Place) -> None:
     sshd = place.sshd()
     place.authorized.write_text("")
