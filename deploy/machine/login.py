@@ -157,10 +157,23 @@ def _keys(number: int) -> str:
     return "1 key" if number == 1 else f"{number} keys"
 
 
+class _Agent(AgentSSH):
+    """An agent whose keys may have comments of any bytes: they are for people, and paramiko reads them as UTF-8."""
+
+    def _send_message(self, msg: bytes | paramiko.Message) -> tuple[int, paramiko.Message]:
+        kind, answer = super()._send_message(msg)  # type: ignore[misc]  # paramiko's stubs leave it out
+        return kind, _Lenient(answer.get_remainder())
+
+
+class _Lenient(paramiko.Message):
+    def get_text(self) -> str:
+        return self.get_string().decode(errors="replace")
+
+
 @contextlib.contextmanager
 def _agent_keys(path: str) -> Iterator[list[paramiko.PKey]]:
     """Offer the keys of the agent behind a socket; none if there is nobody."""
-    agent = AgentSSH()
+    agent = _Agent()
     with contextlib.suppress(OSError, paramiko.SSHException), contextlib.ExitStack() as stack:
         if path:
             wire = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))

@@ -104,6 +104,15 @@ def test_a_key_of_the_agent_opens(place: Place, agent: Path, monkeypatch: pytest
     assert printed(machine, "echo in") == ["in"]
 
 
+def test_a_comment_that_is_no_utf_8_hides_no_key_of_the_agent(place: Place, agent: Path) -> None:
+    sshd = place.sshd()
+    odd = make_key(place.home / "odd")
+    subprocess.run(["ssh-keygen", "-q", "-c", "-C", b"j\xf6rg", "-f", odd], check=True)
+    add(agent, odd, place.key.rename(place.home / "moved"))
+    place.config(f"IdentityAgent {agent}\n")
+    assert printed(place.connect(sshd.host), "echo in") == ["in"]
+
+
 @pytest.mark.parametrize("said", ["{agent}", "~/agent", "$OURS", "${{OURS}}"])
 def test_an_agent_that_the_configuration_names_is_asked(
     place: Place, agent: Path, monkeypatch: pytest.MonkeyPatch, said: str
