@@ -17,6 +17,7 @@ import threading
 import paramiko
 
 from deploy import clock
+from deploy.errors import Unreachable
 
 TICK = 1.0
 """Seconds between two looks."""
@@ -92,9 +93,15 @@ def dial(address: str, port: int, limit: float) -> socket.socket:
 
     Raises:
         OSError: none does, or the name does not resolve.
+        Unreachable: no host can have this name.
 
     """
-    sock = socket.create_connection((address, port), timeout=limit)
+    try:
+        sock = socket.create_connection((address, port), timeout=limit)
+    except UnicodeError:  # Python encodes it by RFC 3490, and there only
+        raise Unreachable(
+            f"its name cannot be one: {address}", mend="is it spelt right? Between two dots stand 1 to 63 characters"
+        ) from None
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
