@@ -84,7 +84,7 @@ class Wire:
             return before.queued()
         try:
             return int.from_bytes(fcntl.ioctl(self._carrier, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-        except OSError:
+        except (OSError, ValueError):
             return 0  # closed, or no system that counts them
 
 

@@ -185,3 +185,13 @@ def test_no_more_connections_start_at_once_than_one_sshd_takes(monkeypatch: pyte
     for thread in threads:
         thread.join(20)
     assert max(at_once) == limit < 10
+
+
+def test_nothing_waits_on_a_wire_that_is_closed() -> None:
+    near, far = socket.socketpair()
+    with far:
+        near.sendall(b"unread")
+        carrier = wire.Wire(near)
+        assert carrier.queued() > 0
+        carrier.close()
+        assert carrier.queued() == 0
