@@ -14,7 +14,7 @@ from deploy.recipe import facts as questions
 from deploy.recipe import image, preflight, standing, waiting
 from deploy.recipe import plan as plans
 from deploy.recipe.steps import Phase
-from deploy.run import Batching, Terms, engaged, means_of, no_parcels, observe
+from deploy.run import STOPPED, Batching, Terms, engaged, means_of, no_parcels, observe
 from deploy.source import Templates
 
 if TYPE_CHECKING:
@@ -197,11 +197,19 @@ def take_lock_away(setup: Setup, connect: Connect, console: Console, reason: str
 
 
 def _everywhere(run: Run, fleet: Fleet, steps: Plan) -> None:
-    """Do the same on every host. A failure on one may leave others changed, whatever kind of failure it is."""
+    told = Failed("Other hosts may have it; `inv status` shows which.", mend="say it again")
+    finish(run, dict.fromkeys((m.host for m in fleet.machines), steps), told)
+
+
+def finish(run: Run, planned: Plans, broken: GreenroomError) -> None:
+    """Do what needs no undo, because it may be done again: on all hosts, whatever happens on one.
+
+    `broken` says what that means for hosts and users; it is raised, with the reason, for a failure of any kind.
+    """
     try:
-        run.phase(Phase.FINISH, dict.fromkeys((m.host for m in fleet.machines), steps), no_parcels)
-    except (HostFailures, Interrupted) as failures:
-        raise Failed(f"{failures}\nOther hosts may have it; `inv status` shows which.", mend="say it again") from None
+        run.phase(Phase.FINISH, planned, no_parcels)
+    except (HostFailures, Interrupted, KeyboardInterrupt) as error:
+        raise type(broken)(f"{str(error) or STOPPED}\n{broken.what}", mend=broken.mend) from None
 
 
 def _reached(setup: Setup, fleet: Fleet) -> str:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 from deploy import flow, machine, release
 from deploy.apply import ask
 from deploy.console.events import Event
-from deploy.errors import Failed, HostFailures, Refused
+from deploy.errors import Failed, Refused
 from deploy.recipe import facts as questions
 from deploy.recipe import image, shell, standing, waiting
 from deploy.recipe import stage as stages
 from deploy.recipe.model import STAGED
-from deploy.recipe.steps import Phase
 from deploy.run import Batching, Terms, engaged, means_of, no_parcels, observe
 
 if TYPE_CHECKING:
@@ -142,10 +141,7 @@ def unstage(setup: Setup, connect: Connect, console: Console) -> None:
         if not gone:
             console.emit(Event("ended", text="nothing to do: nothing is staged, or on standby"))
             return
-        try:
-            run.phase(Phase.FINISH, planned, no_parcels)
-        except HostFailures as failures:
-            raise Failed(f"{failures}\nUsers have what they had.", mend="say it again") from None
+        flow.finish(run, planned, Failed("Users have what they had.", mend="say it again"))
         console.emit(Event("ended", text=f"taken away: {'; '.join(gone)}"))
 
 
