@@ -239,7 +239,7 @@ def _connect(setup: Setup, opened: list[Fleet], console: Console, *, skip: bool 
         if skip is False and error.unreachable and len(error.failures) < len(setup.hosts):
             error.mend = "to go on without it: --skip-unreachable"
         raise
-    return opened[0]
+    return opened[-1]
 
 
 def _plain(data: Any) -> Any:

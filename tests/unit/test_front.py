@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from deploy import config
+from deploy import config, fleet, front
 from deploy.console import Console
 from deploy.fleet import Fleet
 from deploy.front import Opened
@@ -38,3 +38,13 @@ def test_some_hosts_of_an_env_are_chosen_and_some_of_those_and_only_they_are_gon
     chosen.connect()
     assert asked == [chosen.setup]
     assert [str(host) for host in opened.where("nobody").setup.hosts] == ["web1", "jobs1", "jobs2"]
+
+
+def test_who_connects_again_gets_the_new_fleet_and_both_are_closed_at_the_end(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "connect", lambda *_: Fleet([]))
+    opened: list[Fleet] = []
+    first, second = (front._connect(setup, opened, Console(), skip=None) for _ in range(2))
+    assert first is not second
+    assert opened == [first, second]
