@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -48,3 +50,33 @@ def test_who_connects_again_gets_the_new_fleet_and_both_are_closed_at_the_end(
     first, second = (front._connect(setup, opened, Console(), skip=None) for _ in range(2))
     assert first is not second
     assert opened == [first, second]
+
+
+@pytest.fixture
+def handled() -> Iterator[Callable[[signal.Signals, Any], Any]]:
+    """Set how a signal is handled, until the test is over."""
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
+    yield signal.signal
+    for each, handler in before.items():
+        signal.signal(each, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_asks_to_end_counts_as_ctrl_c(
+    handled: Callable[[signal.Signals, Any], Any], capsys: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
+    heard: list[int] = []
+    handled(number, lambda number, _: heard.append(number))
+    with pytest.raises(SystemExit) as caught, front.told(Console()):
+        signal.raise_signal(number)
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == "stopped by the operator\n"
+    signal.raise_signal(number)
+    assert heard == [number]
+
+
+def test_under_nohup_a_terminal_that_goes_away_stops_nothing(handled: Callable[[signal.Signals, Any], Any]) -> None:
+    handled(signal.SIGHUP, signal.SIG_IGN)
+    with front.told(Console()):
+        signal.raise_signal(signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
