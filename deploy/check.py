@@ -86,7 +86,7 @@ def _of_this_machine(setup: Setup, seen: Mapping[Host, Facts]) -> list[Finding]:
     """What a deploy needs where it is typed: a docker that builds for these hosts, a password for the registry."""
     try:
         if workshop := means_of(setup).workshop:
-            workshop.fit({host: facts for host, facts in seen.items() if facts.architecture})
+            workshop.fit(seen)
     except Refused as error:
         return [Finding(Weight.STOPS, "this-machine", "", error.what, error.mend)]
     return []

@@ -85,7 +85,7 @@ class Overdue(Failed):
 
 
 class Interrupted(Failed):
-    """The operator asked to stop (Ctrl-C or SIGTERM)."""
+    """The operator asked to stop (Ctrl-C, SIGTERM or SIGHUP)."""
 
 
 class Unsafe(Failed):

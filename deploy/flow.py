@@ -13,8 +13,9 @@ from deploy.errors import ConfigError, Failed, GreenroomError, HostFailures, Int
 from deploy.recipe import facts as questions
 from deploy.recipe import image, preflight, standing, waiting
 from deploy.recipe import plan as plans
+from deploy.recipe.shapes import joined
 from deploy.recipe.steps import Phase
-from deploy.run import Batching, Terms, engaged, means_of, no_parcels, observe
+from deploy.run import STOPPED, Batching, Terms, engaged, means_of, no_parcels, observe
 from deploy.source import Templates
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def status(setup: Setup, connect: Connect, console: Console) -> None:
     live = {host: standing.live_release(app, facts) for host, facts in seen.items()}
     known = sorted({*live.values()} - {""})
     if known and (bare := [host for host in live if not live[host]]):
-        console.say(f"nothing is live on {_hosts(bare)}; the next deploy brings there what the others get")
+        console.say(f"nothing is live on {joined(bare)}; the next deploy brings there what the others get")
     if len(known) > 1:
         console.say(f"split: {', '.join(known)} are live at once; the next deploy heals it")
 
@@ -197,18 +198,26 @@ def take_lock_away(setup: Setup, connect: Connect, console: Console, reason: str
 
 
 def _everywhere(run: Run, fleet: Fleet, steps: Plan) -> None:
-    """Do the same on every host. A failure on one may leave others changed, whatever kind of failure it is."""
+    told = Failed("Other hosts may have it; `inv status` shows which.", mend="say it again")
+    finish(run, dict.fromkeys((m.host for m in fleet.machines), steps), told)
+
+
+def finish(run: Run, planned: Plans, broken: GreenroomError) -> None:
+    """Do what needs no undo, because it may be done again: on all hosts, whatever happens on one.
+
+    `broken` says what that means for hosts and users; it is raised, with the reason, for a failure of any kind.
+    """
     try:
-        run.phase(Phase.FINISH, dict.fromkeys((m.host for m in fleet.machines), steps), no_parcels)
-    except (HostFailures, Interrupted) as failures:
-        raise Failed(f"{failures}\nOther hosts may have it; `inv status` shows which.", mend="say it again") from None
+        run.phase(Phase.FINISH, planned, no_parcels)
+    except (HostFailures, Interrupted, KeyboardInterrupt) as error:
+        raise type(broken)(f"{str(error) or STOPPED}\n{broken.what}", mend=broken.mend) from None
 
 
 def _reached(setup: Setup, fleet: Fleet) -> str:
     """Name the hosts of a run, and those that were left out: nobody must take them for locked, or for open."""
     reached = [machine.host for machine in fleet.machines]
     left = [host for host in setup.hosts if host not in reached]
-    return _hosts(reached) + (f"; left out, and as they were: {_hosts(left)}" if left else "")
+    return joined(reached) + (f"; left out, and as they were: {joined(left)}" if left else "")
 
 
 # --- their parts -----------------------------------------------------------------------------------------------
@@ -265,7 +274,7 @@ def fit(app: App, seen: Mapping[Host, Facts]) -> None:
 def tell_of_maintenance(console: Console, seen: Mapping[Host, Facts]) -> None:
     """A run changes nothing about it: it is for a person to say when users may see what came."""
     if hosts := [host for host, facts in seen.items() if facts.maintenance]:
-        text = f"users of {_hosts(hosts)} see the maintenance page, until: inv maintenance.off"
+        text = f"users of {joined(hosts)} see the maintenance page, until: inv maintenance.off"
         console.emit(Event("note", text=text))
 
 
@@ -285,10 +294,6 @@ def _stored(app: App, facts: Facts, host: Host, target: str) -> Release:
     there = ", ".join(r.id for r in facts.releases if r.has_image and r.record) or "none"
     what = f"release {target} is not on {host}" if target else f"no release before the live one is known on {host}"
     raise Refused(f"{what}; there are: {there} (the last {app.keep} are kept)", mend="say which: inv rollback --to=ID")
-
-
-def _hosts(hosts: Iterable[Host]) -> str:
-    return ", ".join(map(str, hosts))
 
 
 def _purposes(hosts: Iterable[Host]) -> str:

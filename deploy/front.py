@@ -152,10 +152,16 @@ def _opened(
 
 @contextlib.contextmanager
 def told(console: Console) -> Iterator[None]:
-    """Turn what is raised into a message and an exit code. SIGTERM, as CI sends it, counts as Ctrl-C."""
+    """Turn what is raised into a message and an exit code. SIGTERM, as CI sends it, counts as Ctrl-C.
+
+    So does SIGHUP, when the terminal goes away; not under nohup, which has it ignored.
+    """
     from deploy.errors import Failed, GreenroomError, Interrupted
 
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
+    if before[signal.SIGHUP] is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except GreenroomError as error:
@@ -171,7 +177,8 @@ def told(console: Console) -> Iterator[None]:
         )
         sys.exit(Failed.exit_code)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _setup(context: Context, console: Console, env: str, hosts: str, settle: str, limit: str) -> Setup:
@@ -239,7 +246,7 @@ def _connect(setup: Setup, opened: list[Fleet], console: Console, *, skip: bool 
         if skip is False and error.unreachable and len(error.failures) < len(setup.hosts):
             error.mend = "to go on without it: --skip-unreachable"
         raise
-    return opened[0]
+    return opened[-1]
 
 
 def _plain(data: Any) -> Any:

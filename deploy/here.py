@@ -54,23 +54,24 @@ class Workshop:
     builds: str
 
     def fit(self, seen: Mapping[Host, Facts]) -> None:
-        """Go no further where this machine cannot build for the hosts that were seen.
+        """Go no further where this machine cannot build for the hosts that were seen, and whose docker answers.
 
         Raises:
             Refused: with the reason, and what mends it.
 
         """
-        _refuse(image.unfit_here(self.facts, self.builds, seen))
+        _refuse(image.unfit_here(self.facts, self.builds, _known(seen)))
 
     def plans(self, release: Release, stamps: Mapping[str, str], seen: Mapping[Host, Facts]) -> dict[Host, Plan]:
-        """Decide what this machine does for the hosts that were seen.
+        """Decide what this machine does for the hosts that were seen: nothing, where no docker answers on any of them.
 
         Raises:
             Refused: it cannot build for them.
 
         """
         self.fit(seen)
-        return {self.machine.host: plan.plan_here(self.app, self.facts, release, stamps, seen)}
+        known = _known(seen)
+        return {self.machine.host: plan.plan_here(self.app, self.facts, release, stamps, known)} if known else {}
 
     @contextlib.contextmanager
     def room(self) -> Iterator[None]:
@@ -92,6 +93,11 @@ class Workshop:
             yield
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _known(seen: Mapping[Host, Facts]) -> dict[Host, Facts]:
+    """Leave out the hosts whose architecture nobody told: what they lack is told of each, and stops the deploy."""
+    return {host: facts for host, facts in seen.items() if facts.architecture}
 
 
 def workshop(app: App) -> Workshop:

@@ -9,7 +9,7 @@ from deploy import envfile, lock, release, source
 from deploy.apply import ask, listen
 from deploy.console.events import Event
 from deploy.errors import Failed, GreenroomError, HostFailures, Interrupted, NeedsHuman, Refused, Unfit
-from deploy.flow import consent, fit, tell_of_maintenance, tell_of_waiting, with_purpose
+from deploy.flow import consent, finish, fit, tell_of_maintenance, tell_of_waiting, with_purpose
 from deploy.lock import LEASE
 from deploy.recipe import facts as questions
 from deploy.recipe import logs as log_words
@@ -244,7 +244,7 @@ def prune(setup: Setup, connect: Connect, console: Console, keep: int = 0) -> No
         if not any(each.steps for each in planned.values()):
             console.emit(Event("ended", text=f"nothing to do: the last {app.keep} are kept"))
             return
-        _finish(run, planned)
+        finish(run, planned, Failed("Other hosts may have it.", mend="say it again"))
         after = run.observe()
         for host, facts in after.items():
             mib = max(0, facts.disk_free - before[host].disk_free) >> 20
@@ -252,14 +252,6 @@ def prune(setup: Setup, connect: Connect, console: Console, keep: int = 0) -> No
                 Event("note", host=str(host), text=f"forgotten: {planned[host].note}; {mib} MiB are free again")
             )
         console.emit(Event("ended", text="pruned"))
-
-
-def _finish(run: Run, planned: Plans) -> None:
-    """Do what needs no undo, because it may be done again."""
-    try:
-        run.phase(Phase.FINISH, planned, no_parcels)
-    except HostFailures as failures:
-        raise Failed(f"{failures}\nOther hosts may have it.", mend="say it again") from None
 
 
 # --- the env ---------------------------------------------------------------------------------------------------
@@ -405,7 +397,7 @@ def _settings(
         if not any(each.steps for each in planned.values()):
             console.emit(Event("ended", text="nothing to do"))
             return
-        _finish(run, planned)
+        finish(run, planned, Failed("Other hosts may have it.", mend="say it again"))
         done = "; ".join(f"{host}: {each.note}" for host, each in planned.items() if each.note)
         console.emit(Event("ended", text=done))
 
@@ -479,4 +471,4 @@ def _all_or_none(run: Run, planned: Plans, parcels: Callable[[Parcel], IO[bytes]
             mend = f"see what users have now: inv status --env={run.app.env}; then say it again"
             raise NeedsHuman(f"{reason}\nIt could not be undone everywhere:\n{again}", mend=mend) from None
         raise Failed(f"{reason}\nUndone on every host: all is as it was.") from None
-    _finish(run, planned)
+    finish(run, planned, NeedsHuman("It is done on every host, and not written down on all.", mend="say it again"))

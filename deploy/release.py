@@ -117,8 +117,14 @@ def _stacks(setup: Setup, tree: Tree, templates: Templates) -> tuple[dict[str, b
     app = setup.app
     if setup.adopted is None or setup.shape is None:
         return {name: templates.read(name) for name in {*dict(app.colour_files).values(), app.settings_file}}, ()
-    proxy = compose.read_raw(templates.read(PROXY_FILE), f"templates/{PROXY_FILE}")["services"]["nginx"]
-    derived = derive.derive(setup.adopted, setup.shape, proxy, tree.kind)
+    proxies = compose.read_raw(templates.read(PROXY_FILE), f"templates/{PROXY_FILE}")["services"]
+    if not proxies.get("nginx"):
+        raise ConfigError(
+            f"templates/{PROXY_FILE}: deploy.stack takes Greenroom's proxy from its service nginx; it has: "
+            + ", ".join(sorted(proxies)),
+            mend="call it nginx there (deploy.proxy says what hosts call it), or remove the file: Greenroom has one",
+        )
+    derived = derive.derive(setup.adopted, setup.shape, proxies["nginx"], tree.kind)
     colour, settings = compose.write(derived.colour), compose.write(derived.settings)
     notes = (*derived.notes, *_about_confs(setup, templates), *_about_data(setup, derived.settings))
     return {**dict.fromkeys(dict(app.colour_files).values(), colour), app.settings_file: settings}, notes

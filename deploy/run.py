@@ -15,6 +15,7 @@ from deploy.errors import Failed, GreenroomError, HostFailures, NeedsHuman, Step
 from deploy.image import Freight, Ways
 from deploy.recipe import facts as questions
 from deploy.recipe import files
+from deploy.recipe.shapes import joined
 from deploy.recipe.steps import BEFORE_FINISH, Cargo, Docket, Parcel, Phase, Plan
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class Run:
         for batch in batching.of(planned):
             try:
                 if done and batching.pause:
-                    self.console.emit(Event("note", text=f"{_hosts(done)} done; {batching.pause} s of pause"))
+                    self.console.emit(Event("note", text=f"{joined(done)} done; {batching.pause} s of pause"))
                     clock.pause(batching.pause, threading.Event())
                 fleet = self.fleet.part(batch, *self.beside)
                 replace(self, fleet=fleet).carry_out_batch(verb, batch, to, parcels)
@@ -172,8 +173,8 @@ class Run:
                     raise
                 rest = [host for host in planned if host not in done and host not in batch]
                 raise NeedsHuman(
-                    f"{str(error) or STOPPED}\n{to.id} is live on {_hosts(done)}; "
-                    f"{_hosts(batch)} failed{f'; not touched: {_hosts(rest)}' if rest else ''}.",
+                    f"{str(error) or STOPPED}\n{to.id} is live on {joined(done)}; "
+                    f"{joined(batch)} failed{f'; not touched: {joined(rest)}' if rest else ''}.",
                     mend=_on_and_back(self.app.env, verb, to, [each.live for each in batch.values()]),
                 ) from None
             done += batch
@@ -211,7 +212,7 @@ class Run:
             again = {"rollback": f"rollback --to={to.id}", "promote": "deploy --force"}.get(verb, f"{verb} --force")
             raise NeedsHuman(
                 f"{str(error) or STOPPED}\n"
-                f"{to.id} is live on {_hosts(planned)}; what came before it is not cleared away.",
+                f"{to.id} is live on {joined(planned)}; what came before it is not cleared away.",
                 mend=f"to clear it: inv {again} --env={self.app.env}",
             ) from None
         if finishes:
@@ -230,7 +231,7 @@ class Run:
         everywhere = {**planned, **self.plans_beside}
         if self.lock.lost and phase is not Phase.UNDO:
             raise self.lock.lost
-        self.console.emit(Event("phase", phase=str(phase), text=f"on {_hosts(planned)}"))
+        self.console.emit(Event("phase", phase=str(phase), text=f"on {joined(planned)}"))
         try:
             self._perform(phase, everywhere, parcels, self.fleet)
             if phase is Phase.SHIP:
@@ -328,7 +329,3 @@ def _with_tail(error: GreenroomError) -> str:
     tail = error.tail if isinstance(error, StepFailed) else ()
     # The bar keeps a forge from reading a command in it: GitHub takes a line that begins with ::, behind blanks, too.
     return "\n".join([str(error), *(f"    | {line}" for line in tail)])
-
-
-def _hosts(hosts: Iterable[Host]) -> str:
-    return ", ".join(map(str, hosts))

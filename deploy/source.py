@@ -36,6 +36,16 @@ LEVEL = 2
 POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 """How a file begins whose content git LFS keeps elsewhere (git-lfs, docs/spec.md)."""
 
+OF_ANOTHER = frozenset({
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_DIR", "GIT_GRAFT_FILE", "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE", "GIT_INTERNAL_SUPER_PREFIX", "GIT_NO_REPLACE_OBJECTS", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX",
+    "GIT_REPLACE_REF_BASE", "GIT_SHALLOW_FILE", "GIT_WORK_TREE",
+})  # fmt: skip
+"""What names another repository than the one that lies there, as in a hook of git's: the folder says what is deployed.
+
+Those of `git rev-parse --local-env-vars` but for the configuration: safe.directory may have come with it.
+"""
+
 
 @dataclass(frozen=True)
 class Slice:
@@ -230,9 +240,11 @@ def _is_work_tree(folder: Path) -> bool:
 
 
 def _git(folder: Path, *words: str, into: IO[bytes] | None = None) -> subprocess.CompletedProcess[bytes]:
+    environment = {name: value for name, value in os.environ.items() if name not in OF_ANOTHER}
+    command = ["git", "-C", str(folder), *words]
     try:
         return subprocess.run(
-            ["git", "-C", str(folder), *words], stdout=into or subprocess.PIPE, stderr=subprocess.PIPE, check=False
+            command, stdout=into or subprocess.PIPE, stderr=subprocess.PIPE, env=environment, check=False
         )
     except FileNotFoundError:
         return subprocess.CompletedProcess(words, 127, b"", b"git is not installed")

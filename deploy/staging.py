@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 from deploy import flow, machine, release
 from deploy.apply import ask
 from deploy.console.events import Event
-from deploy.errors import Failed, HostFailures, Refused
+from deploy.errors import Failed, Refused
 from deploy.recipe import facts as questions
 from deploy.recipe import image, shell, standing, waiting
 from deploy.recipe import stage as stages
 from deploy.recipe.model import STAGED
-from deploy.recipe.steps import Phase
+from deploy.recipe.shapes import joined
 from deploy.run import Batching, Terms, engaged, means_of, no_parcels, observe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from deploy.apply import Channel
     from deploy.config import Setup
@@ -60,7 +60,7 @@ def stage(setup: Setup, connect: Connect, console: Console, options: Options) ->
         console.emit(
             Event(
                 "ended",
-                text=f"{made.release.id} is staged on {_hosts(seen)}; nobody is sent to it.{migrated}\n"
+                text=f"{made.release.id} is staged on {joined(seen)}; nobody is sent to it.{migrated}\n"
                 f"look: inv preview --env={app.env}; then: inv promote --env={app.env}, or inv unstage --env={app.env}",
             )
         )
@@ -115,7 +115,7 @@ def _staged(app: App, seen: Mapping[Host, Facts]) -> dict[Host, Release]:
         host for host, facts in seen.items() if ident not in (there.get(host), standing.live_release(app, facts))
     ]
     if missing:
-        raise Refused(f"{ident} is not staged, whole and running, on {_hosts(missing)}", mend=mend)
+        raise Refused(f"{ident} is not staged, whole and running, on {joined(missing)}", mend=mend)
     wanted = {}
     for host in (host for host, each in there.items() if each):
         stored = seen[host].stored(ident)
@@ -142,10 +142,7 @@ def unstage(setup: Setup, connect: Connect, console: Console) -> None:
         if not gone:
             console.emit(Event("ended", text="nothing to do: nothing is staged, or on standby"))
             return
-        try:
-            run.phase(Phase.FINISH, planned, no_parcels)
-        except HostFailures as failures:
-            raise Failed(f"{failures}\nUsers have what they had.", mend="say it again") from None
+        flow.finish(run, planned, Failed("Users have what they had.", mend="say it again"))
         console.emit(Event("ended", text=f"taken away: {'; '.join(gone)}"))
 
 
@@ -192,7 +189,3 @@ def preview(setup: Setup, connect: Connect, console: Console, port: int) -> None
             "Ctrl-C ends it."
         )
         forward.serve(lambda: console.unheard)
-
-
-def _hosts(hosts: Iterable[Host]) -> str:
-    return ", ".join(map(str, hosts))

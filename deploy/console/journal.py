@@ -44,6 +44,8 @@ class Journal:
         """Take the place of the journal before; a run that still writes that one goes on beside."""
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         new = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        file = os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8")
+        where = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        # A folder's name may be of any bytes: no run ends for that, and no page that is made of these lines.
+        file = os.fdopen(where, "w", encoding="utf-8", errors="replace")
         new.replace(self._path)
         return file

@@ -44,10 +44,13 @@ class Terminal:
 
     def join(self, far: Far) -> int:
         """Pass everything on in both directions until the other end is over; return its exit code."""
-        with self._raw(), self._told_of_size(far):
-            listening = [self._keys, far.fileno()]
+        with self._raw(), _resized() as resized:
+            listening = [self._keys, far.fileno(), resized]
             while True:
                 ready, _, _ = select.select(listening, [], [])
+                if resized in ready:
+                    os.read(resized, BLOCK)
+                    far.resize(*self.size())
                 if far.fileno() in ready:
                     shown = far.read()
                     if not shown:
@@ -74,10 +77,25 @@ class Terminal:
         finally:
             termios.tcsetattr(self._keys, termios.TCSADRAIN, before)
 
-    @contextlib.contextmanager
-    def _told_of_size(self, far: Far) -> Iterator[None]:
-        before = signal.signal(signal.SIGWINCH, lambda *_: far.resize(*self.size()))
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGWINCH, before)
+
+@contextlib.contextmanager
+def _resized() -> Iterator[int]:
+    """Yield a descriptor that can be read from once the window has another size.
+
+    The signal may come amid a write to the other end, whose lock is held then, by this very thread: all that it does
+    is to leave a byte.
+    """
+    here, there = os.pipe()
+    os.set_blocking(there, False)
+
+    def leave(*_: object) -> None:
+        with contextlib.suppress(BlockingIOError):  # there are bytes enough
+            os.write(there, b".")
+
+    before = signal.signal(signal.SIGWINCH, leave)
+    try:
+        yield here
+    finally:
+        signal.signal(signal.SIGWINCH, before)
+        os.close(here)
+        os.close(there)

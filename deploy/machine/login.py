@@ -66,7 +66,7 @@ class Keys:
 
     def _read(self, path: Path, hop: Hop) -> None:
         try:
-            self._keys[path] = _load(path, None)
+            self._take(path, _load(path, None))
         except paramiko.PasswordRequiredException:
             with _agent_keys(hop.agent) as held:
                 lies_there = any(_is_of(key, path) for key in held)
@@ -91,9 +91,19 @@ class Keys:
                 self._troubles[path] = f"{path} is encrypted, and was left out"
                 return
             with contextlib.suppress(paramiko.SSHException):
-                self._keys[path] = _load(path, passphrase)
+                self._take(path, _load(path, passphrase))
                 return
         self._troubles[path] = f"the passphrase of {path} was wrong {TRIES} times"
+
+    def _take(self, path: Path, key: paramiko.PKey) -> None:
+        """Keep a key, with the certificate beside it. Where that one is broken, the plain key may do."""
+        self._keys[path] = key
+        certificate = path.with_name(f"{path.name}-cert.pub")
+        try:
+            if certificate.exists():
+                key.load_certificate(str(certificate))
+        except (OSError, ValueError) as error:
+            self._troubles[path] = f"{certificate} cannot be used: {getattr(error, 'strerror', '') or error}"
 
     def of(self, hop: Hop) -> list[paramiko.PKey]:
         return [self._keys[path] for path in hop.identities if path in self._keys]
@@ -147,10 +157,23 @@ def _keys(number: int) -> str:
     return "1 key" if number == 1 else f"{number} keys"
 
 
+class _Agent(AgentSSH):
+    """An agent whose keys may have comments of any bytes: they are for people, and paramiko reads them as UTF-8."""
+
+    def _send_message(self, msg: bytes | paramiko.Message) -> tuple[int, paramiko.Message]:
+        kind, answer = super()._send_message(msg)  # type: ignore[misc]  # paramiko's stubs leave it out
+        return kind, _Lenient(answer.get_remainder())
+
+
+class _Lenient(paramiko.Message):
+    def get_text(self) -> str:
+        return self.get_string().decode(errors="replace")
+
+
 @contextlib.contextmanager
 def _agent_keys(path: str) -> Iterator[list[paramiko.PKey]]:
     """Offer the keys of the agent behind a socket; none if there is nobody."""
-    agent = AgentSSH()
+    agent = _Agent()
     with contextlib.suppress(OSError, paramiko.SSHException), contextlib.ExitStack() as stack:
         if path:
             wire = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
@@ -190,7 +213,7 @@ def _public_half(path: Path) -> bytes:
 
 
 def _load(path: Path, passphrase: str | None) -> paramiko.PKey:
-    """Read a private key of any kind, and the certificate beside it.
+    """Read a private key of any kind.
 
     Raises:
         OSError: it cannot be read.
@@ -202,15 +225,11 @@ def _load(path: Path, passphrase: str | None) -> paramiko.PKey:
     # A passphrase costs half a second a try, on purpose; so only the right kind is tried, where the file says it.
     for each in [KINDS[kind]] if kind in KINDS else KINDS.values():
         try:
-            key = _open(each, path, passphrase)
-        except paramiko.PasswordRequiredException:
+            return _open(each, path, passphrase)
+        except paramiko.PasswordRequiredException:  # noqa: PERF203  # trying kind after kind is what this loop is for
             raise
         except (paramiko.SSHException, ValueError, UnsupportedAlgorithm):
             continue
-        certificate = path.with_name(f"{path.name}-cert.pub")
-        if certificate.exists():
-            key.load_certificate(str(certificate))
-        return key
     raise paramiko.SSHException("it is no RSA, ECDSA or Ed25519 key, or its passphrase is another")
 
 

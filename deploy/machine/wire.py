@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import paramiko
 
 from deploy import clock
+from deploy.errors import Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +88,7 @@ class Wire:
             return before.queued()
         try:
             return int.from_bytes(fcntl.ioctl(self._carrier, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-        except OSError:
+        except (OSError, ValueError):
             return 0  # closed, or no system that counts them
 
 
@@ -96,9 +97,15 @@ def dial(address: str, port: int, limit: float) -> socket.socket:
 
     Raises:
         OSError: none does, or the name does not resolve.
+        Unreachable: no host can have this name.
 
     """
-    sock = socket.create_connection((address, port), timeout=limit)
+    try:
+        sock = socket.create_connection((address, port), timeout=limit)
+    except UnicodeError:  # Python encodes it by RFC 3490, and there only
+        raise Unreachable(
+            f"its name cannot be one: {address}", mend="is it spelt right? Between two dots stand 1 to 63 characters"
+        ) from None
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):

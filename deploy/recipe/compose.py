@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from deploy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 _Fast: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """Safe both; the one in C is ten times as fast, and not everywhere."""
@@ -18,13 +21,17 @@ class _Loader(_Fast):  # type: ignore[misc]  # which one is known at run time
     """Reads what files say, for a look at it."""
 
 
-def _tagged(loader: Any, tag: str, node: yaml.Node) -> list[Any]:
+class Tagged(list[Any]):
+    """A tag and what it stands before: ["!override", {…}]."""
+
+
+def _tagged(loader: Any, tag: str, node: yaml.Node) -> Tagged:
     """Read `!reset` and `!override` of compose v2: what they mean is its business, that they are there counts."""
     if isinstance(node, yaml.MappingNode):
-        return [f"!{tag}", loader.construct_mapping(node, deep=True)]
+        return Tagged([f"!{tag}", loader.construct_mapping(node, deep=True)])
     if isinstance(node, yaml.SequenceNode):
-        return [f"!{tag}", loader.construct_sequence(node, deep=True)]
-    return [f"!{tag}", node.value]
+        return Tagged([f"!{tag}", loader.construct_sequence(node, deep=True)])
+    return Tagged([f"!{tag}", node.value])
 
 
 _Loader.add_multi_constructor("!", _tagged)
@@ -56,6 +63,10 @@ def _scalar(_: Any, node: yaml.ScalarNode) -> Plain | Quoted | None:
 
 
 _RawLoader.add_constructor("tag:yaml.org,2002:str", _scalar)
+
+
+_TEXT = "tag:yaml.org,2002:str"
+_RESOLVER: Any = yaml.resolver.Resolver()
 
 
 class _Dumper(yaml.SafeDumper):
@@ -111,9 +122,68 @@ def _checked(content: bytes, name: str, loader: Any) -> dict[str, Any]:
     services = data.get("services") if isinstance(data, dict) else None
     if not isinstance(services, dict):
         raise ConfigError(f"{name}: expected a compose file with `services:`")
-    for service, body in services.items():
-        if not isinstance(service, str):
-            raise ConfigError(f"{name}: services.{service}: expected a name", mend="put it in quotes")
-        if not isinstance(body, (dict, list, type(None))):
-            raise ConfigError(f"{name}: services.{service}: expected keys below it, got {body!r}")
+    for where, what, mend in _faults(data):
+        raise ConfigError(f"{name}: {where}: {what}", mend=mend)
     return dict(data)
+
+
+_ENTRIES = {"ports": '"8080:80"', "volumes": '"data:/srv/data"', "links": '"db"'}
+"""Lists in a service, and how one of their entries may look."""
+
+
+def _faults(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield what has another shape than compose takes there: its place, what is wrong, and the mend.
+
+    Only what is read further on: the rest is for the host's own compose to say.
+    """
+    for section in ("services", "networks", "volumes", "secrets", "configs"):
+        yield from _bodies(section, document.get(section))
+    yield from _odd_keys("services", document["services"])
+    for name, body in document["services"].items():
+        if isinstance(body, dict):
+            yield from _faults_of(f"services.{name}", body)
+
+
+def _faults_of(where: str, service: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    if not isinstance(service.get("networks"), list):
+        yield from _bodies(f"{where}.networks", service.get("networks"))
+    for key, example in _ENTRIES.items():
+        entries = service.get(key)
+        if entries is None or isinstance(entries, (dict, Tagged)):
+            continue
+        for number, each in enumerate(entries if isinstance(entries, list) else [entries]):
+            if not _is_entry(key, each):
+                yield f"{where}.{key}[{number}]", f"found {each!r}", f"take it out, or write it like {example}"
+
+
+def _is_entry(key: str, entry: Any) -> bool:
+    if isinstance(entry, dict):
+        return key != "links"
+    text = str(entry).partition("/")[0] if key == "ports" else str(entry)
+    return entry is not None and not isinstance(entry, list) and bool(text.strip(":"))
+
+
+def _bodies(where: str, bodies: Any) -> Iterator[tuple[str, str, str]]:
+    """Look at what has to be names, each with keys below it or nothing."""
+    if not isinstance(bodies, (dict, Tagged, type(None))):
+        yield where, f"expected names below it, got {bodies!r}", "like NAME: {…}; or take it out"
+    for key, body in bodies.items() if isinstance(bodies, dict) else ():
+        if not isinstance(body, (dict, Tagged, type(None))):
+            yield (
+                f"{where}.{key}",
+                f"expected keys below it, got {body!r}",
+                f"like {key}: {{…}}; or nothing behind the colon",
+            )
+
+
+def _odd_keys(where: str, value: Any) -> Iterator[tuple[str, str, str]]:
+    """Find keys that YAML 1.1 takes for something else than a text, as compose 1.29 does: NO, 1.10."""
+    if isinstance(value, dict):
+        for key, below in value.items():
+            plain = isinstance(key, Plain) and _RESOLVER.resolve(yaml.ScalarNode, str(key), (True, False)) != _TEXT
+            if plain or not isinstance(key, str):
+                yield f"{where}.{key}", f"expected a name, got {key!r}", "put it in quotes"
+            yield from _odd_keys(f"{where}.{key}", below)
+    elif isinstance(value, list):
+        for number, below in enumerate(value):
+            yield from _odd_keys(f"{where}[{number}]", below)

@@ -314,7 +314,7 @@ class _Deriver:
         """Greenroom's own nginx. Of the one whose place it takes it has the ports, and the mounts but for its conf."""
         published = self._shape.published
         taken = [host for name in self._shape.settings for host, _ in ports(self._services[name])]
-        volumes = [mount for mount in template["volumes"] if str(mount).startswith("./")]
+        volumes = [mount for mount in listed(template.get("volumes")) if str(mount).startswith("./")]
         more = []
         if self._a.front:
             front = self._services[self._a.front]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -165,17 +166,19 @@ def parse(line: str, token: str) -> list[Signal]:
     if not found:
         return [Line(line)]
     signals: list[Signal] = [Line(before)] if before else []
+    with contextlib.suppress(ValueError):  # the link broke within the mark: what it was to say has not been heard
+        signals += _read(message)
+    return signals
+
+
+def _read(message: str) -> list[Signal]:
     kind, _, rest = message.partition(" ")
     if kind == "begin":
-        signals.append(Begin(int(rest)))
-    elif kind == "end":
+        return [Begin(int(rest))]
+    if kind == "end":
         number, status = rest.split()
-        signals.append(End(int(number), int(status)))
-    elif kind == "=":
+        return [End(int(number), int(status))]
+    if kind == "=":
         key, *values = rest.split("\t")
-        signals.append(Answer(key, tuple(values)))
-    elif kind == "alive":
-        signals.append(Alive())
-    elif kind == "finished":
-        signals.append(Finished())
-    return signals
+        return [Answer(key, tuple(values))]
+    return [Alive()] if kind == "alive" else [Finished()] if kind == "finished" else []

@@ -8,7 +8,7 @@ import pytest
 from world import WorldHere
 
 from deploy import here
-from deploy.errors import Failed, Refused, Unfit
+from deploy.errors import Failed, HostFailures, Refused, Unfit
 from deploy.run import Batching
 
 
@@ -80,6 +80,20 @@ def test_hosts_that_it_cannot_build_for_refuse_the_deploy(operator: Any) -> None
     with pytest.raises(Refused, match=r"web3 is arm64, and this machine builds for 386, amd64"):
         operator.deploy()
     assert operator.world.writes() == []
+
+
+@pytest.mark.parametrize("down", [("web2",), ("web1", "web2", "web3")], ids=" ".join)
+@pytest.mark.parametrize("verb", ["deploy", "stage"])
+def test_a_host_without_docker_is_told_of_as_that(operator: Any, verb: str, down: tuple[str, ...]) -> None:
+    for host, box in operator.world.boxes.items():
+        box.no_docker = "Cannot connect to the Docker daemon" if str(host) in down else ""
+    with pytest.raises(HostFailures) as caught:
+        getattr(operator, verb)()
+    assert tuple(caught.value.failures) == down
+    assert "docker does not answer: Cannot connect" in str(caught.value)
+    assert operator.world.writes() == []
+    operator.plan()
+    assert f"{down[-1]}: stops the deploy: docker does not answer: Cannot connect" in operator.text
 
 
 def test_check_says_what_this_machine_lacks(operator: Any) -> None:

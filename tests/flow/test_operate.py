@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from world import Died
 
-from deploy import flow, operate
-from deploy.errors import Failed, HostFailures, Locked, Refused
+from deploy import flow, operate, staging
+from deploy.errors import Failed, GreenroomError, HostFailures, Interrupted, Locked, NeedsHuman, Refused
 from deploy.flow import Options
 from deploy.recipe.logs import Wanted
+from deploy.recipe.steps import Phase
+from deploy.run import Run
 
 
 def stamped(second: int, text: str) -> str:
@@ -515,3 +517,42 @@ def test_an_operator_may_die_anywhere_in_a_change_between_deploys(operator_of: A
             else:
                 assert deaths > 4
                 break
+
+
+# --- Ctrl-C in what needs no undo --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [Interrupted("stopped by the operator"), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize(
+    ("story", "kind", "words"),
+    [
+        (functools.partial(operate.maintenance, reason="moving"), NeedsHuman, "It is done on every host"),
+        (operate.settings_reload, NeedsHuman, "It is done on every host"),
+        (functools.partial(operate.settings_restart, services=(), yes=True), Failed, r"Other hosts may have it\."),
+        (staging.unstage, Failed, r"Users have what they had\."),
+    ],
+    ids=["maintenance", "reload", "restart", "unstage"],
+)
+def test_ctrl_c_in_the_last_phase_says_what_hosts_have(
+    operator_of: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    story: Any,
+    kind: type[GreenroomError],
+    words: str,
+) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    operator.write("2")
+    operator.stage()
+    real = Run.phase
+
+    def phase(run: Run, phase: Phase, *more: Any) -> None:
+        if phase is Phase.FINISH:
+            raise error
+        real(run, phase, *more)
+
+    monkeypatch.setattr(Run, "phase", phase)
+    with pytest.raises(kind, match=f"^stopped by the operator\n{words}") as caught:
+        operator.does(story)
+    assert caught.value.mend == "say it again"

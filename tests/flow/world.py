@@ -103,6 +103,7 @@ class Box:
     dies_in_settle: set[str] = field(default_factory=set)
     refuse: dict[str, int] = field(default_factory=dict)
     lacks: tuple[str, ...] = ()
+    no_docker: str = ""
     logs: dict[str, list[str]] = field(default_factory=dict)
     commands: dict[tuple[str, ...], tuple[int, str]] = field(default_factory=dict)
     clock_ahead: int = 0
@@ -447,6 +448,9 @@ class _Words:
         box = self.box
         for tool in box.lacks:
             self.answer("lacks", tool)
+        if box.no_docker:
+            self.answer("no_docker", box.no_docker)
+            return
         self.answer("docker", "26.1.5")
         self.answer("architecture", box.architecture)
         self.answer("compose", "docker compose")
@@ -457,8 +461,11 @@ class _Words:
             self.answer("proxy_runs")
         self.answer("switch", box.switch)
         self.answer("disk_free", 50 << 30)
-        if not (box.releases or box.history or box.source):
-            return
+        if box.releases or box.history or box.source:
+            self._answer_base(wanted)
+
+    def _answer_base(self, wanted: str) -> None:
+        box = self.box
         self.answer("base", "/home/deploy/greenroom/app")
         signs = (
             ("locked", box.locked),

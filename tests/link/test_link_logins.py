@@ -104,6 +104,15 @@ def test_a_key_of_the_agent_opens(place: Place, agent: Path, monkeypatch: pytest
     assert printed(machine, "echo in") == ["in"]
 
 
+def test_a_comment_that_is_no_utf_8_hides_no_key_of_the_agent(place: Place, agent: Path) -> None:
+    sshd = place.sshd()
+    odd = make_key(place.home / "odd")
+    subprocess.run(["ssh-keygen", "-q", "-c", "-C", b"j\xf6rg", "-f", odd], check=True)
+    add(agent, odd, place.key.rename(place.home / "moved"))
+    place.config(f"IdentityAgent {agent}\n")
+    assert printed(place.connect(sshd.host), "echo in") == ["in"]
+
+
 @pytest.mark.parametrize("said", ["{agent}", "~/agent", "$OURS", "${{OURS}}"])
 def test_an_agent_that_the_configuration_names_is_asked(
     place: Place, agent: Path, monkeypatch: pytest.MonkeyPatch, said: str
@@ -244,6 +253,18 @@ def test_a_key_file_that_cannot_be_used_is_told_with_the_refusal(
     make(place.home / "own")
     with pytest.raises(Unreachable, match=words):
         place.connect(sshd.host, Ssh(identity=str(place.home / "own")))
+
+
+@pytest.mark.parametrize("certificate", [b"", b"nonsense", b"ssh-rsa AAAA", b"\xff\xfe j\xf6rg"])
+def test_a_key_whose_certificate_is_broken_is_used_without_it_and_the_refusal_tells(
+    place: Place, certificate: bytes
+) -> None:
+    sshd = place.sshd()
+    place.key.with_name(f"{place.key.name}-cert.pub").write_bytes(certificate)
+    assert printed(place.connect(sshd.host), "echo in") == ["in"]
+    place.authorized.write_text("")
+    with pytest.raises(Unreachable, match=r"it took none of 1 key; .*-cert\.pub cannot be used: "):
+        place.connect(sshd.host)
 
 
 def test_a_key_that_the_host_does_not_take_is_told_with_the_login_and_how_to_look(place: Place) -> None:

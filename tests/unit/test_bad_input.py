@@ -443,6 +443,11 @@ def test_a_tag_counts_in_a_definition(project: Path) -> None:
         ("services: [nginx]\n", "setting_prod.yml: expected a compose file with `services:`"),
         ("services: {nginx: 3}\n", r"setting_prod.yml: services\.nginx: expected keys below it"),
         ("services: {1: {}, nginx: {}}\n", r"setting_prod.yml: services\.1: expected a name"),
+        ("services: {nginx: [a]}\n", r"setting_prod.yml: services\.nginx: expected keys below it, got \['a'\]"),
+        ("services: {nginx: {environment: {NO: '1', A: x}}}\n", r"services\.nginx\.environment\.False: .* in quotes"),
+        ("services: {nginx: {environment: [{2: a}]}}\n", r"services\.nginx\.environment\[0\]\.2: expected a name"),
+        ("services: {nginx: }\nvolumes: {d: local}\n", r"setting_prod.yml: volumes\.d: expected keys below it"),
+        ("services: {nginx: }\nnetworks: [a]\n", r"setting_prod.yml: networks: expected names below it"),
         ("a: 1\n---\nb: 2\n", "setting_prod.yml is no YAML: expected a single document"),
         ("\0", "setting_prod.yml"),
         ("services: {nginx: {x: !!timestamp nope}}\n", "setting_prod.yml is no YAML"),
@@ -451,7 +456,7 @@ def test_a_tag_counts_in_a_definition(project: Path) -> None:
     ids=repr,
 )
 def test_a_compose_file_with_an_error_is_refused_by_its_name(project: Path, text: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=f"(?s){said}"):
         made(project, setting_prod=text)
 
 

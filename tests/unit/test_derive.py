@@ -381,6 +381,16 @@ def test_networks_of_others_stay() -> None:
         ("services: {web: {build: ., ports: ['${P}:${P}']}}", "services.web: where does it listen"),
         ("services: {api: {build: .}}", "deploy.stack.coloured: compose.yaml has no service web; it has: api"),
         ("services: {web: {build: !reset .}}", "is no YAML"),
+        ("services: {web: [a]}", "services.web: expected keys below it, got ['a']\nlike web: {…}"),
+        ("services: {web: {build: .}}\nvolumes: {d: local}", "volumes.d: expected keys below it, got 'local'"),
+        ("services: {web: {build: .}}\nnetworks: {x: bridge}", "networks.x: expected keys below it, got 'bridge'"),
+        ("services: {web: {build: ., networks: {x: bridge}}}", "services.web.networks.x: expected keys below it"),
+        ("services: {web: {build: ., ports: ['']}}", "services.web.ports[0]: found ''\ntake it out, or write it like"),
+        ("services: {web: {build: ., ports: [80, ':/tcp']}}", "services.web.ports[1]: found ':/tcp'"),
+        ("services: {web: {build: ., volumes: [':', /a]}}", "services.web.volumes[0]: found ':'"),
+        ("services: {web: {build: ., volumes: ''}}", "services.web.volumes[0]: found ''"),
+        ("services: {web: {build: ., links: [{a: b}]}}", "services.web.links[0]: found {'a': 'b'}"),
+        ("services: {web: {environment: {NO: x}}}", "services.web.environment.NO: expected a name, got 'NO'\nput it"),
     ],
 )
 def test_what_cannot_be_derived_from_is_refused_by_its_path(text: str, said: str) -> None:

@@ -284,6 +284,14 @@ def test_a_project_s_own_confs_go_as_they_are_and_are_looked_at(folder: Path) ->
     assert not any("names web-blue:3000" in note for note in one(folder).notes)
 
 
+def test_a_project_s_own_proxy_is_found_by_its_name_or_asked_for(folder: Path) -> None:
+    write(folder, "none/setting_prod.yml", "services: {proxy: {image: nginx}}")
+    with pytest.raises(ConfigError, match="proxy from its service nginx; it has: proxy\ncall it nginx there"):
+        one(folder)
+    write(folder, "none/setting_prod.yml", "services: {nginx: {image: ours}}")
+    assert "image: ours" in one(folder).compose_files["setting_prod.yml"]
+
+
 # --- what is refused -------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html.parser
 import io
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -88,6 +89,12 @@ def test_a_journal_that_cannot_be_written_stops_nobody(path: Path) -> None:
     console.record(path, **HEAD)
     console.emit(PHASE)
     console.emit(DONE)
+
+
+def test_a_name_that_is_no_utf_8_stops_no_run_and_no_page(path: Path) -> None:
+    told = recorded(path, Event("note", text=os.fsdecode(b"j\xf6rg, as it lies")), PHASE, DONE)
+    assert told[1]["text"] == "j?rg, as it lies"
+    report.page(told).encode()
 
 
 def test_without_a_run_the_report_says_what_writes_it(path: Path) -> None:

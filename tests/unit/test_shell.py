@@ -108,6 +108,10 @@ def test_a_script_s_length_counts_bytes_and_not_characters() -> None:
         (f"{MARK}another finished", [Line(f"{MARK}another finished")]),
         (f"{TOKEN} finished", [Line(f"{TOKEN} finished")]),
         (f"{MARK}{TOKEN} of another house", []),
+        (f"{MARK}{TOKEN} begin", []),
+        (f"{MARK}{TOKEN} end", []),
+        (f"{MARK}{TOKEN} end 3", []),
+        (f"half a line{MARK}{TOKEN} end -", [Line("half a line")]),
     ],
 )
 def test_a_line_is_read_as(line: str, signals: list[Signal]) -> None:

@@ -110,6 +110,37 @@ def test_the_commit_and_the_clean_folder_have_the_same_stamps(repository: Path) 
     assert read(repository).stamps == read(repository, dirty=True).stamps
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "dirty"),
+    [
+        ("GIT_DIR", ".git", False),
+        ("GIT_DIR", ".git", True),
+        ("GIT_WORK_TREE", ".", False),
+        ("GIT_INDEX_FILE", ".git/none", False),
+        ("GIT_COMMON_DIR", ".git", False),
+    ],
+)
+def test_no_other_repository_is_deployed_whatever_the_environment_names(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, dirty: bool
+) -> None:
+    other = tmp_path / "other"
+    write(other, "foreign.py", "f\n")
+    git(other, "init", "-q", "-b", "main")
+    commit(other, "of somebody else")
+    write(repository, ".gitignore", "*.log\n")
+    commit(repository, "second")
+    write(repository, "x.log", "x")
+    expected = read(repository, dirty=dirty)
+    monkeypatch.setenv(name, str(other / value))
+    found = read(repository, dirty=dirty)
+    assert (found.origin, found.left_out, found.stamps) == (expected.origin, expected.left_out, expected.stamps)
+
+
+def test_all_is_known_that_git_takes_another_repository_from(repository: Path) -> None:
+    local = {name for name in git(repository, "rev-parse", "--local-env-vars").split() if "_CONFIG" not in name}
+    assert local <= source.OF_ANOTHER
+
+
 def test_what_git_ignores_never_travels(repository: Path) -> None:
     write(repository, ".gitignore", "*.log\nsecret/\n")
     write(repository, "x.log", "x")

@@ -142,6 +142,23 @@ def test_only_what_may_be_over_in_a_second_is_tried_again(
     assert dials == ["web1"] * tries
 
 
+@pytest.mark.parametrize("name", ["web1..example.com", f"{'a' * 64}.example.com", ".example.com"])
+def test_a_name_that_no_host_can_have_is_told_at_once(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    dials: list[str] = []
+    real = wire.dial
+
+    def dial(address: str, port: int, limit: float) -> socket.socket:
+        dials.append(address)
+        return real(address, port, limit)
+
+    monkeypatch.setattr(wire, "dial", dial)
+    with pytest.raises(Unreachable) as caught:
+        Door(Ssh(config="/nowhere", known_hosts="/nowhere"), [], lambda: None).connect(Host(name, "ann"))
+    assert caught.value.what == f"its name cannot be one: {name}"
+    assert caught.value.mend == "is it spelt right? Between two dots stand 1 to 63 characters"
+    assert dials == [name]
+
+
 @pytest.mark.parametrize("limit", [Ssh().limit, 1, 3])
 def test_no_more_connections_start_at_once_than_one_sshd_takes(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     at_once: list[int] = []
@@ -168,3 +185,13 @@ def test_no_more_connections_start_at_once_than_one_sshd_takes(monkeypatch: pyte
     for thread in threads:
         thread.join(20)
     assert max(at_once) == limit < 10
+
+
+def test_nothing_waits_on_a_wire_that_is_closed() -> None:
+    near, far = socket.socketpair()
+    with far:
+        near.sendall(b"unread")
+        carrier = wire.Wire(near)
+        assert carrier.queued() > 0
+        carrier.close()
+        assert carrier.queued() == 0
