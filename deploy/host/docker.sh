@@ -135,7 +135,7 @@ settings_restart() {
 settings_down() {
     for service; do
         ids=$(docker ps -aq --filter "label=com.docker.compose.project=$SETTINGS" \
-            --filter "label=com.docker.compose.service=$service")
+            --filter "label=com.docker.compose.service=$service") || return
         # shellcheck disable=SC2086  # the ids are hexadecimal words
         [ -z "$ids" ] || { docker stop $ids && docker rm $ids; } >/dev/null || return
     done
@@ -237,7 +237,8 @@ stack_log() {
 
 # must_be_idle COLOUR: no plan may touch the colour that users are sent to, whatever it was when the plan was made.
 must_be_idle() {
-    [ "$(live_colour)" != "$1" ] && return
+    users=$(live_colour) || return
+    [ "$users" != "$1" ] && return
     complain "$1 is live here: it is neither stopped nor started anew"
     return 75
 }

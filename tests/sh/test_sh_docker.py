@@ -219,6 +219,14 @@ def test_the_colour_that_users_are_sent_to_is_never_touched(rig: Rig, words: tup
     assert outcome.lines == ["blue is live here: it is neither stopped nor started anew"]
 
 
+@pytest.mark.parametrize("words", [("stop", "blue"), ("start", "blue", "colour.yml")], ids=["stop", "start"])
+def test_a_colour_is_not_touched_where_docker_does_not_say_who_is_live(rig: Rig, words: tuple[str, ...]) -> None:
+    rig.rooms()
+    rig.docker(NGINX_PS, status=1)
+    assert rig.run(shell.command(*words)).ends == {0: 1}
+    assert len(rig.calls) == 1
+
+
 # --- the settings stack ----------------------------------------------------------------------------------------
 
 
@@ -258,6 +266,11 @@ def test_a_service_that_does_not_stop_fails_the_step_and_is_not_removed(rig: Rig
     rig.docker(f"ps -aq {SETTINGS_PS}=flower", "f1\n")
     rig.docker("stop f1", status=1)
     assert rig.run(shell.command("settings_down", "flower", "next")).ends == {0: 1}
+
+
+def test_a_docker_that_does_not_say_whether_a_service_is_there_is_not_one_that_is_gone(rig: Rig) -> None:
+    rig.docker(f"ps -aq {SETTINGS_PS}=flower", status=1)
+    assert rig.run(shell.command("settings_down", "flower")).ends == {0: 1}
 
 
 def states(rig: Rig, service: str, *says: str) -> None:

@@ -266,7 +266,7 @@ def test_the_engine_is_asked_all_at_once(bare: Rig) -> None:
     assert observe(bare).docker == "26.1.5"
 
 
-@pytest.mark.parametrize("question", ["images *", PS])
+@pytest.mark.parametrize("question", ["images *", PS, NGINX_PS])
 def test_one_question_that_fails_is_no_answer_at_all(bare: Rig, question: str) -> None:
     bare.docker(question, status=1)
     assert not bare.look(facts.observe()).finished
@@ -308,6 +308,14 @@ def test_a_probe_without_nginx_has_nothing_to_say(rig: Rig) -> None:
     assert outcome.answers == []
 
 
+@pytest.mark.parametrize("question", [NGINX_PS, "ps -q --filter label=com.docker.compose.project=app-blue"])
+def test_a_probe_that_docker_does_not_answer_is_no_answer(rig: Rig, question: str) -> None:
+    rig.nginx_runs()
+    rig.docker("ps -q --filter label=com.docker.compose.project=app-green")
+    rig.docker(question, status=1)
+    assert not rig.look(facts.probe()).finished
+
+
 def test_history_gives_the_newest_lines(rig: Rig) -> None:
     lines = [json.dumps({"at": n, "who": "a\tb  c\\n"}) for n in range(5)]
     (rig.base / "history.jsonl").write_text("".join(f"{line}\n" for line in lines))
@@ -347,6 +355,12 @@ def test_examine_asks_nginx_for_its_version_and_its_tools(examined: Rig) -> None
     assert outcome.values("nginx_lacks") == [("curl",)]
     assert outcome.values("live_status") == []
     assert outcome.finished
+
+
+def test_a_port_is_not_said_to_be_taken_where_docker_does_not_say_whether_nginx_has_it(examined: Rig) -> None:
+    examined.docker(NGINX_PS, status=1)
+    outcome = examined.look(facts.examine("80"))
+    assert (outcome.finished, outcome.values("port_taken")) == (False, [])
 
 
 def test_examine_asks_the_live_colour_what_the_gate_would_ask_of_one_like_it(examined: Rig) -> None:

@@ -210,6 +210,21 @@ def test_a_service_that_does_not_run_is_named(rig: Rig) -> None:
     assert not outcome.finished
 
 
+def test_a_command_is_run_nowhere_else_because_docker_did_not_answer(rig: Rig) -> None:
+    live(rig, "blue")
+    inside_of(rig, "app-setting-prod", "web", "bb2")
+    rig.docker("ps -q --filter label=com.docker.compose.project=app-blue *", status=1)
+    outcome = rig.look(shell.command("inside", "web"))
+    assert (outcome.finished, outcome.lines) == (False, [])
+
+
+@pytest.mark.parametrize("words", [("inside", "web"), ("find_door", "green")], ids=["inside", "find_door"])
+def test_nginx_is_not_said_to_be_absent_where_docker_does_not_say(rig: Rig, words: tuple[str, ...]) -> None:
+    rig.docker(NGINX_PS, status=1)
+    outcome = rig.look(shell.command(*words))
+    assert (outcome.finished, outcome.lines) == (False, [])
+
+
 @pytest.mark.parametrize("lease", [1, 60])
 def test_a_command_is_ended_inside_and_here_when_nobody_listens_any_more(rig: Rig, lease: int) -> None:
     """Once because no sign came for the lease, once because the link ended."""
