@@ -2,15 +2,17 @@
 # Files under the app's directory. The secrets among them arrive here as content, never as words.
 
 # receive: unpack the parcel that follows the script on the standard input. Its names are relative to the app's directory.
-# The release's own files come aside, and are there all at once or not at all.
+# A release's own files and an nginx configuration come aside, and are there all at once or not at all.
 receive() {
     umask 022
-    rm -rf releases/*.part
+    rm -rf releases/*.part nginx/*.part
     tar -xzpf - || return
     mkdir -p source
-    [ -d "releases/$RELEASE.part" ] || return 0
-    # It came once already, and the operator did not hear of it. (mv -T is not everywhere where `build: local` works.)
-    rm -rf "releases/$RELEASE" && mv "releases/$RELEASE.part" "releases/$RELEASE"
+    for part in nginx/*.part "releases/$RELEASE.part"; do
+        [ -d "$part" ] || continue
+        # It came once already, and the operator did not hear of it. (mv -T is not everywhere where `build: local` works.)
+        rm -rf "${part%.part}" && mv "$part" "${part%.part}" || return
+    done
 }
 
 # remove_stale PATH...: files that the source no longer has, and the directories that this leaves empty.

@@ -262,6 +262,30 @@ def test_a_release_s_files_are_there_all_at_once_or_not_at_all(rig: Rig) -> None
     assert sorted(path.name for path in (rig.base / "releases" / "r1").iterdir()) == [".env", "big"]
 
 
+def test_an_nginx_configuration_is_there_all_at_once_or_not_at_all(rig: Rig) -> None:
+    """A reload that is said again sends nothing of one that is there."""
+    (rig.base / "nginx" / "c2").mkdir(parents=True)
+    (rig.base / "nginx" / "c2" / "before").touch()
+    confs = (
+        File("nginx/c1.part/nginx.conf", b"events {}\n"),
+        File("nginx/c2.part/big", bytes(range(256)) * 4096),
+    )
+    payload = parcel({}, *confs)
+    assert not rig.run(shell.command("receive"), payload=payload[: len(payload) // 2], RELEASE="").finished
+    assert not (rig.base / "nginx" / "c1").exists()
+    assert [path.name for path in (rig.base / "nginx" / "c2").iterdir()] == ["before"]
+    assert rig.run(shell.command("receive"), payload=payload, RELEASE="").finished
+    assert sorted(path.name for path in (rig.base / "nginx").iterdir()) == ["c1", "c2"]
+    assert [path.name for path in (rig.base / "nginx" / "c2").iterdir()] == ["big"]
+    assert oct(mode(rig.base / "nginx" / "c1")) == "0o755"
+
+
+def test_what_was_half_received_of_an_nginx_configuration_goes(rig: Rig) -> None:
+    (rig.base / "nginx" / "c1.part").mkdir(parents=True)
+    assert rig.run(shell.command("receive"), payload=parcel({})).finished
+    assert list((rig.base / "nginx").iterdir()) == []
+
+
 def test_a_release_may_come_twice(rig: Rig) -> None:
     payload = parcel({}, File("releases/r1.part/.env", b"S=1\n", 0o600))
     for _ in range(2):
