@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from rig import NGINX_PS, eventually
+from rig import NGINX_PS, eventually, lives
 
 from deploy.recipe import facts as questions
 from deploy.recipe import shell
@@ -78,15 +78,7 @@ def following(rig: Rig) -> Sequence[int]:
     """Return the processes that follow, and live."""
     path = rig.home / "following"
     pids = [int(pid) for pid in path.read_text().split()] if path.exists() else []
-    return [pid for pid in pids if _lives(pid)]
-
-
-def _lives(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as stat:  # noqa: PTH123  # a process, not a path
-            return stat.read().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    return [pid for pid in pids if lives(pid)]
 
 
 def test_following_tells_what_is_new_and_finds_a_container_that_began_later(rig: Rig) -> None:
