@@ -94,13 +94,14 @@ others_are_here() {
     for service; do docker image inspect "$PROJECT:$RELEASE.$service" >/dev/null 2>&1 || return; done
 }
 
-# migrate COLOUR FILE SERVICE WORD...: run a command once in the new image.
+# migrate COLOUR FILE SERVICE WORD...: run a command once in the new image. By the label a later run
+# knows the container for one of ours (host/lock.sh).
 migrate() {
     colour=$1
     file=$2
     service=$3
     shift 3
-    colour_stack "$colour" "$file" run --rm --no-deps -T "$service" "$@"
+    colour_stack "$colour" "$file" run --rm --no-deps -T --label "greenroom.run=$(latest_run)" "$service" "$@"
 }
 
 # start COLOUR FILE: the idle colour, from nothing: what an earlier run left of it must not be taken for it.

@@ -26,7 +26,7 @@ test_conf() {
     if [ -n "$running" ]; then
         docker exec "$running" nginx -t -q -c "$conf"
     else
-        settings run --rm --no-deps -T "$PROXY" nginx -t -q -c "$conf"
+        settings run --rm --no-deps -T --label "greenroom.run=$(latest_run)" "$PROXY" nginx -t -q -c "$conf"
     fi
 }
 

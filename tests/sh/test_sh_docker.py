@@ -146,7 +146,8 @@ def test_a_build_that_makes_another_image_is_told_the_line_that_it_lacks(rig: Ri
     ],
 )
 def test_a_migration_gets_its_words_unharmed(rig: Rig, words: tuple[str, ...]) -> None:
-    rig.docker(colour_call("run --rm --no-deps -T web *"), "migrated\n", status=3)
+    (rig.base / "run").write_text("one\n")
+    rig.docker(colour_call("run --rm --no-deps -T --label greenroom.run=one web *"), "migrated\n", status=3)
     outcome = rig.run(shell.command("migrate", "blue", "colour.yml", "web", *words))
     (call,) = rig.calls
     assert tuple(call[call.index("web") + 1 :]) == words

@@ -210,10 +210,11 @@ def test_a_configuration_is_tested_by_the_nginx_that_runs(rig: Rig) -> None:
 
 
 def test_a_configuration_is_tested_in_a_container_of_its_own_where_no_nginx_runs(rig: Rig) -> None:
+    (rig.base / "run").write_text("one\n")
     rig.docker(NGINX_PS)
     rig.docker(
         "compose -p app-setting-prod --project-directory . --env-file releases/r1/.env -f releases/r1/setting_prod.yml"
-        " -f releases/r1/definitions.json run --rm --no-deps -T nginx nginx -t -q"
+        " -f releases/r1/definitions.json run --rm --no-deps -T --label greenroom.run=one nginx nginx -t -q"
         " -c /etc/nginx/greenroom/c2/nginx.conf"
     )
     assert rig.run(shell.command("test_conf", "c2")).finished
