@@ -109,10 +109,10 @@ images() {
     done
 }
 
+# containers: all of the app's stacks, at one moment. One that goes between the two questions makes the second fail: then
+# both are asked again. Where nothing has gone, it is docker that fails.
 containers() {
-    ids=$(docker ps -a --format '{{.ID}} {{.Label "com.docker.compose.project"}}') || return
-    ids=$(printf '%s\n' "$ids" | awk -v mine="$PROJECT-" 'index($2, mine) == 1 { print $1 }')
-    [ -n "$ids" ] || return 0
+    ids=$(own_ids) || return
     tab=$(printf '\t')
     format='{{.ID}}'
     for part in 'index .Config.Labels "com.docker.compose.project"' \
@@ -121,9 +121,21 @@ containers() {
         'index .Config.Labels "greenroom.definition"' 'index .Config.Labels "com.docker.compose.oneoff"'; do
         format="$format$tab{{$part}}"
     done
-    # shellcheck disable=SC2086  # the ids are hexadecimal words
-    found=$(docker inspect -f "$format" $ids) || return
-    printf '%s\n' "$found" | while IFS= read -r line; do answer container "$line"; done
+    found=
+    while [ -n "$ids" ]; do
+        # shellcheck disable=SC2086  # the ids are hexadecimal words
+        found=$(docker inspect -f "$format" $ids) && break
+        found=
+        asked=$ids
+        ids=$(own_ids) || return
+        [ "$ids" != "$asked" ] || return 1
+    done
+    [ -z "$found" ] || printf '%s\n' "$found" | while IFS= read -r line; do answer container "$line"; done
+}
+
+own_ids() {
+    all_ids=$(docker ps -a --format '{{.ID}} {{.Label "com.docker.compose.project"}}') || return
+    printf '%s\n' "$all_ids" | awk -v mine="$PROJECT-" 'index($2, mine) == 1 { print $1 }'
 }
 
 look_at_switch() {

@@ -141,6 +141,22 @@ def test_a_docker_that_fails_half_way_is_no_answer(bare: Rig) -> None:
     assert not bare.look(facts.observe()).finished
 
 
+@pytest.mark.parametrize("left", ["aaa app-blue\n", ""], ids=["others-stay", "it-was-the-last"])
+def test_a_container_that_goes_while_it_is_asked_for_is_not_there_and_no_failure(bare: Rig, left: str) -> None:
+    bare.docker(PS, (f"{left}bbb app-green\n", left))
+    bare.docker("inspect -f *", inspected("a" * 64, "app-blue", "web", "i", "running", "", "0", "s", "", ""))
+    bare.docker("inspect -f * bbb", does="echo 'Error: No such object: bbb' >&2", status=1)
+    assert [c.stack for c in observe(bare).containers] == (["app-blue"] if left else [])
+
+
+def test_what_docker_tells_in_part_is_not_all_that_runs(bare: Rig) -> None:
+    """Of two that are still there it told one: the other one may be the live one."""
+    bare.docker(PS, "aaa app-blue\nbbb app-green\n")
+    told = inspected("a" * 64, "app-blue", "web", "i", "running", "", "0", "s", "", "")
+    bare.docker("inspect -f *", told, status=1)
+    assert not bare.look(facts.observe()).finished
+
+
 def test_a_release_has_an_image_when_docker_has_one_by_its_name(bare: Rig) -> None:
     bare.base.mkdir()
     bare.release("r1")
