@@ -29,11 +29,12 @@ mark_served() (
 )
 unmark_served() { rm -f "releases/$RELEASE/served"; }
 
-# record JSON: one line for people. Its time is this host's own. What it says already, it does not say again: the operator
-# may not have heard.
+# record JSON: one line for people. Its time is this host's own, and it names its run. What it says already of the same run,
+# it does not say again: the operator may not have heard.
 record() {
-    [ "$(tail -n 1 history.jsonl 2>/dev/null | cut -d, -f2-)" = " ${1#\{}" ] ||
-        printf '{"at": %s, %s\n' "$(now)" "${1#\{}" >>history.jsonl
+    said="\"run\": \"$(latest_run)\", ${1#\{}"
+    [ "$(tail -n 1 history.jsonl 2>/dev/null | cut -d, -f2-)" = " $said" ] ||
+        printf '{"at": %s, %s\n' "$(now)" "$said" >>history.jsonl
 }
 
 # forget RELEASE...: releases, with their images, that nothing uses any more. Where docker keeps an image, because a

@@ -617,7 +617,7 @@ class _Words:
         self.box.served.pop(self.v["RELEASE"], None)
 
     def do_record(self, line: str) -> None:
-        said = json.loads(line)
+        said = {"run": self.box.run, **json.loads(line)}
         last = json.loads(self.box.history[-1]) if self.box.history else {}
         if not said.items() <= last.items():
             self.box.history.append(json.dumps({"at": self.world.tick(), **said}))

@@ -408,21 +408,35 @@ def test_a_record_is_one_valid_json_line_with_the_host_s_own_time(rig: Rig) -> N
     said = {"who": "ann@laptop", "outcome": 'undone: 100% "quoted" \\n $HOME `id` é \'', "from": ""}
     other = shell.command("record", json.dumps({**said, "from": "r0"}))
     command = shell.command("record", json.dumps(said))
+    (rig.base / "run").write_text("one\n")
     assert rig.run(command, other, command).finished
     lines = (rig.base / "history.jsonl").read_text().splitlines()
     assert len(lines) == 3
     assert lines[0].partition(",")[2] == lines[2].partition(",")[2]
     read = json.loads(lines[0])
     assert read.pop("at") > 1_700_000_000
-    assert read == said
+    assert read == {"run": "one", **said}
     assert facts.history_of(lines[0])["who"] == "ann@laptop"
 
 
 def test_a_record_whose_end_was_not_heard_is_not_written_twice(rig: Rig) -> None:
     command = shell.command("record", json.dumps({"who": "ann", "outcome": "done, 100% $x `id` \\ é"}))
+    (rig.base / "run").write_text("one\n")
     for _ in range(2):
         assert rig.run(command).finished
     assert len((rig.base / "history.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_record_of_another_run_is_written_though_it_says_the_same(rig: Rig) -> None:
+    """The same service is restarted again, a day later. The line before may be of before there were runs in it."""
+    said = {"who": "ann", "what": "settings.restart", "outcome": "redis"}
+    (rig.base / "history.jsonl").write_text(json.dumps({"at": 1795362457, **said}) + "\n")
+    for run in ("one", "two"):
+        (rig.base / "run").write_text(f"{run}\n")
+        assert rig.run(shell.command("record", json.dumps(said))).finished
+    lines = [json.loads(line) for line in (rig.base / "history.jsonl").read_text().splitlines()]
+    assert [line.get("run") for line in lines] == [None, "one", "two"]
+    assert [facts.history_of(json.dumps(line))["outcome"] for line in lines] == ["redis"] * 3
 
 
 def test_a_release_is_marked_as_served_now_and_unmarked(rig: Rig) -> None:
