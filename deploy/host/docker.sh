@@ -113,7 +113,30 @@ start() {
 # settings_up SERVICE...: start these services of the settings stack, and no other, as this release has them. Of one that
 # changes compose stops the old container (SIGTERM, stop_grace_period: celery's warm shutdown) before it starts the new
 # one: beat is never doubled.
-settings_up() { settings up -d --no-deps --no-build "$@"; }
+settings_up() {
+    [ -z "$(find cut_off -mmin -20 2>/dev/null)" ] || end_stops "$@" || return
+    settings up -d --no-deps --no-build "$@"
+}
+
+# end_stops SERVICE...: docker goes on stopping a container when whoever asked for it was ended, and calls it running until
+# it is not; then no restart policy brings it back. Compose takes such a one for running. So where a script was cut off a
+# while ago, what docker was told to end since it was started is stopped to the end first.
+end_stops() {
+    running=
+    for service; do
+        ids=$(docker ps -q --no-trunc --filter "label=com.docker.compose.project=$SETTINGS" \
+            --filter "label=com.docker.compose.service=$service") || return
+        running="$running $ids"
+    done
+    [ -n "${running# }" ] || return 0
+    # It prints whole seconds that are over: this one is waited for. Signals 1, 10 and 12 end nobody: HUP, USR1, USR2.
+    told=$(docker events --since 20m --until "$(($(now) + 1))" --filter type=container --filter event=kill \
+        --filter event=start --format '{{.Action}} {{.Actor.ID}} {{.Actor.Attributes.signal}}') || return
+    for id in $running; do
+        last=$(printf '%s\n' "$told" | awk -v id="$id" '$2 == id && $3 !~ /^(1|10|12)$/ { last = $1 } END { print last }')
+        [ "$last" != kill ] || docker stop "$id" >/dev/null || return
+    done
+}
 
 # settings_back RELEASE SERVICE...: the same, as an earlier release has them, which lies here.
 settings_back() (

@@ -90,7 +90,11 @@ fence() {
     printf '%s %010d\n' "$1" "$2" 1<>turn # in its place: a full disk has room for that
     jot leader "$(own_group)"
     [ ! -d login ] || forget_login
-    [ ! -f unfinished ] || end_one_offs || return 75
+    if [ -f unfinished ]; then
+        end_one_offs || return 75
+        mv -f unfinished cut_off
+        true >cut_off # its time is now; neither of the two needs room
+    fi
     true >unfinished
 }
 

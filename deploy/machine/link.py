@@ -6,7 +6,6 @@ import codecs
 import contextlib
 import math
 import secrets
-import threading
 from typing import IO, TYPE_CHECKING
 
 import paramiko
@@ -57,7 +56,6 @@ class SshMachine:
         self.host = target
         self._sudo = sudo
         self._open = open_connections
-        self._taking = threading.Lock()
         self._take(open_connections())
 
     def reconnect(self) -> None:
@@ -74,7 +72,7 @@ class SshMachine:
         """Take over a connection to the host, behind those to the jump hosts that carry it."""
         self._connections = connections
         self._transport: paramiko.Transport = connections[-1].transport
-        self._spare: Spare | None = None
+        self._spare = Spare(self._transport, shell.waiting(sudo=self._sudo))
 
     def close(self) -> None:
         for connection in reversed(self._connections):
@@ -89,6 +87,7 @@ class SshMachine:
 
         Raises:
             LinkLost: the end was not heard: the outcome is unknown.
+            StepFailed: the host has no session free.
 
         """
         if stop():
@@ -175,35 +174,10 @@ class SshMachine:
         return channel
 
     def _waiting(self, script: Script) -> paramiko.Channel:
-        """Return a channel whose far end waits for a script: the spare one, or a new one.
-
-        Raises:
-            LinkLost: none can be opened; nothing was sent.
-
-        """
+        """Return a channel whose far end waits for a script."""
         if script.sends:
-            return self._opened(shell.waiting(sudo=self._sudo, apart=True), script.deadline)
-        line = shell.waiting(sudo=self._sudo)
-        with self._taking:
-            ready, self._spare = self._spare, Spare(self._transport, line)
-        if ready and (channel := ready.take()):
-            return channel
-        try:
-            return self._opened(line, script.deadline)
-        except LinkLost:
-            with self._taking:
-                other, self._spare = self._spare, None
-            if other and (channel := other.take()):  # it has the last place that the host gives (MaxSessions)
-                return channel
-            raise
-
-    def _opened(self, line: str, limit: float) -> paramiko.Channel:
-        try:
-            channel = self._transport.open_session(timeout=limit)
-            channel.exec_command(line)
-        except GONE as error:
-            raise LinkLost(f"the link broke: {error or type(error).__name__}", sent=False) from None
-        return channel
+            return self._spare.aside(shell.waiting(sudo=self._sudo, apart=True), script.deadline)
+        return self._spare.take(script.deadline)
 
     @staticmethod
     def _feed(channel: paramiko.Channel, text: bytes, script: Script, parcel: IO[bytes] | None) -> None:
@@ -213,8 +187,10 @@ class SshMachine:
             whole = channel.out_window_size
             try:
                 _send(channel, text)
-            except EOFError:  # what has come of the script does nothing: it ends in a brace (Script.render)
-                raise LinkLost("the link broke", sent=False) from None
+            except GONE as error:
+                # What came does nothing: a script ends in a brace (Script.render). A shell that ended may say why.
+                if not channel.recv_ready():
+                    raise LinkLost(f"the link broke: {error or type(error).__name__}", sent=False) from None
             while parcel and (block := parcel.read(BLOCK)):
                 _await_room(channel, whole, script.deadline)
                 _send(channel, block)

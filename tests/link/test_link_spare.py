@@ -14,7 +14,9 @@ import pytest
 from sshd import Place, Sshd, lease, printed, wait_for
 
 from deploy.errors import LinkLost, StepFailed
+from deploy.machine import spare
 from deploy.recipe import shell
+from deploy.recipe.shell import Script
 
 if TYPE_CHECKING:
     from deploy.machine import SshMachine
@@ -73,6 +75,23 @@ def test_a_host_that_takes_two_sessions_at_once_is_enough_for_a_lock_and_a_scrip
     hold = lease(machine, place.home / "base")
     try:
         assert [printed(machine, f"echo {n}") for n in range(4)] == [["0"], ["1"], ["2"], ["3"]]
+        assert hold.beat()
+        sent = machine.fetch(Script((shell.command("sh", "-c", "echo image >&3"),), (), sends=True))
+        assert sent.read(100) == b"image\n"
+        sent.close()
+        assert printed(machine, "echo 5") == ["5"]
+    finally:
+        hold.let_go()
+        hold.gone(5)
+
+
+def test_a_host_that_takes_one_session_alone_says_what_it_wants(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spare, "OPENING", 1.0)
+    machine = place.connect(place.sshd(more="MaxSessions 1").host)
+    hold = lease(machine, place.home / "base")
+    try:
+        with pytest.raises(StepFailed, match=r"opens no session .*; MaxSessions should be 2 or more"):
+            printed(machine, "echo one")
         assert hold.beat()
     finally:
         hold.let_go()

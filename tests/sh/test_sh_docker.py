@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -234,6 +236,58 @@ def test_a_colour_is_not_touched_where_docker_does_not_say_who_is_live(rig: Rig,
 def test_only_the_named_services_of_the_settings_stack_are_touched(rig: Rig) -> None:
     rig.docker(settings_call("up -d --no-deps --no-build celery celery-beat"))
     assert rig.run(shell.command("settings_up", "celery", "celery-beat")).finished
+    assert len(rig.calls) == 1
+
+
+ASK_FOR_STOPS = (
+    "events --since 20m --until * --filter type=container --filter event=kill --filter event=start"
+    " --format {{.Action}} {{.Actor.ID}} {{.Actor.Attributes.signal}}"
+)
+
+
+def cut_off(rig: Rig, told: str) -> None:
+    """A script was ended a moment ago, and this is what became of two containers of one service and one of another."""
+    (rig.base / "cut_off").touch()
+    rig.docker(f"ps -q --no-trunc {SETTINGS_PS}=celery", "aaa\nbbb\n")
+    rig.docker(f"ps -q --no-trunc {SETTINGS_PS}=beat", "ccc\n")
+    rig.docker(ASK_FOR_STOPS, told)
+    rig.docker("stop *", "")
+    rig.docker(settings_call("up -d --no-deps --no-build celery beat"))
+
+
+@pytest.mark.parametrize(
+    ("told", "stopped"),
+    [
+        ("", []),
+        ("start aaa \nkill aaa 15\n", ["aaa"]),
+        ("kill aaa 15\nstart aaa \n", []),
+        ("kill bbb 3\nkill ccc 9\n", ["bbb", "ccc"]),
+        ("kill aaa 1\nkill bbb 10\nkill ccc 12\n", []),
+        ("kill other 15\n", []),
+    ],
+    ids=["nothing", "asked", "started-since", "by-other-signals", "by-signals-that-end-nobody", "another-container"],
+)
+def test_what_docker_is_still_about_to_stop_is_stopped_before_compose_takes_it_for_running(
+    rig: Rig, told: str, stopped: list[str]
+) -> None:
+    cut_off(rig, told)
+    assert rig.run(shell.command("settings_up", "celery", "beat")).finished
+    assert rig.said[3:-1] == [f"docker stop {each}" for each in stopped]
+    assert rig.said[-1].endswith("up -d --no-deps --no-build celery beat")
+
+
+def test_what_cannot_be_stopped_or_asked_for_fails_the_step(rig: Rig) -> None:
+    cut_off(rig, "kill aaa 15\n")
+    rig.docker("stop aaa", status=1)
+    assert rig.run(shell.command("settings_up", "celery", "beat")).ends == {0: 1}
+    rig.docker(ASK_FOR_STOPS, status=1)
+    assert rig.run(shell.command("settings_up", "celery", "beat")).ends == {0: 1}
+
+
+def test_of_a_script_that_was_cut_off_long_ago_nothing_is_under_way_any_more(rig: Rig) -> None:
+    cut_off(rig, "")
+    os.utime(rig.base / "cut_off", (0, time.time() - 1300))
+    assert rig.run(shell.command("settings_up", "celery", "beat")).finished
     assert len(rig.calls) == 1
 
 

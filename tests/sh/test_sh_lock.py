@@ -465,6 +465,20 @@ def test_a_one_off_container_of_a_person_goes_on(rig: Rig) -> None:
     assert [call for call in rig.said if "theirs" in call] == []
 
 
+def test_that_a_script_was_cut_off_is_known_to_those_after_it(rig: Rig) -> None:
+    """Docker may be at work on what it was asked for."""
+    holds(rig, "one")
+    assert rig.run(shell.command("complain", "mine"), run="one").finished
+    with rig.started(works_on(rig, "while :; do sleep 0.05; done"), run="one"):
+        begun(rig)
+        holds(rig, "two")
+        for colour in ("app-blue", "app-green", "app-setting-prod"):
+            one_offs(rig, colour)
+        assert not (rig.base / "cut_off").exists()
+        assert rig.run(shell.command("complain", "mine"), run="two").finished
+    assert time.time() - (rig.base / "cut_off").stat().st_mtime < 60
+
+
 def test_a_one_off_container_that_stays_keeps_the_next_run_out(rig: Rig) -> None:
     holds(rig, "one")
     with rig.started(works_on(rig, "while :; do sleep 0.05; done"), run="one"):

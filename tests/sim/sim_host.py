@@ -31,6 +31,11 @@ NEVER = float("inf")
 DRAIN = 10
 BUSY = 75
 GRACE = 60
+WARM = (0.5, 0.5, 0.5, 20.0)
+"""Seconds that a worker takes to end: it may have a task to bring to its end."""
+
+CUT_OFF = 1200
+"""Seconds for which a script that was cut off makes the next hand-over ask what docker is still at."""
 """Seconds that the fence waits for the end of what it ended."""
 
 
@@ -60,6 +65,15 @@ class OneOff:
 
 
 @dataclass(eq=False)
+class Order:
+    """What docker still does of a word, though whoever asked for it has gone, or was told that it is done."""
+
+    word: str
+    effect: Callable[[], None]
+    since: float
+
+
+@dataclass(eq=False)
 class SimHost(Box):
     """One host. `had` is the run that had the lock last, as the simulator knows it.
 
@@ -78,6 +92,9 @@ class SimHost(Box):
     heard: float = 0.0
     keeper: Proc | None = None
     unfinished: bool = False
+    cut_off: float = -NEVER
+    orders: list[Order] = field(default_factory=list)
+    told_at: float = -NEVER
     had: str = ""
     one_offs: list[OneOff] = field(default_factory=list)
     procs: list[Proc] = field(default_factory=list)
@@ -180,7 +197,7 @@ class Proc:
         self._doing.close()
         if self.pending and docker_goes_on and self.clock.rng.random() < 0.7:
             due, effect = self.pending
-            self.world.late(self.host, max(0.0, due - self.clock.now) + self.clock.rng.random() * 3, effect)
+            self.world.late(self, max(0.0, due - self.clock.now) + self.clock.rng.random() * 3, effect)
         self._exit(lingers=False)
 
     def _exit(self, *, lingers: bool = True) -> None:
@@ -249,8 +266,10 @@ class Proc:
         host.turns[self.run] = self.script.turn
         host.leader = None if host.full else self
         self.world.passes(self)
-        if host.unfinished and (status := (yield from self._end_one_offs())):
-            return status
+        if host.unfinished:
+            if status := (yield from self._end_one_offs()):
+                return status
+            host.cut_off = self.clock.now
         host.unfinished = True
         return 0
 
@@ -332,7 +351,7 @@ class SimWords(_Words):
         if self.host.lies and rng.random() < 0.4:
             yield seconds
             honest = rng.random() < 0.5
-            self.sim.late(self.host, rng.random() * (2 if honest else 20), effect)
+            self.sim.late(self.proc, rng.random() * (2 if honest else 20), effect)
             return 0 if honest else 1
         self.proc.pending = (self.clock.now + seconds, effect)
         yield seconds
@@ -606,11 +625,14 @@ class SimWords(_Words):
                 raise Impossible(f"{self.host.name}: nginx is started without a configuration")
             if self.host.full:
                 return 1
+            self.sim.end_orders(self.host)
             old = {c.id for c in self.host.containers if (c.stack, c.service) == (self.settings, service)}
             if old:
-                status = yield from self.docker(0.5, lambda ids=old: self.sim.removed(self.host, ids))  # type: ignore[misc]
+                warm = self.clock.rng.choice(WARM)
+                status = yield from self.docker(warm, lambda ids=old: self.sim.removed(self.host, ids))  # type: ignore[misc]
                 if status:
                     return status
+                self.sim.end_orders(self.host)  # its name is taken until it is gone
             status = yield from self.docker(0.5, lambda name=service: self._appear(self.settings, name))  # type: ignore[misc]
             if status:
                 return status
@@ -627,6 +649,8 @@ class SimWords(_Words):
 
     def sim_settings_back(self, release: str, *services: str) -> Doing:
         self.v["RELEASE"] = release
+        if self.clock.now - self.host.cut_off < CUT_OFF:
+            self.sim.end_orders(self.host)
         for service in services:
             if [c.image for c in self.host.of(self.settings, service)] != [self.image()]:
                 status = yield from self.sim_settings_up(service)
@@ -761,16 +785,27 @@ class SimWorld(World):
         self.note("!!", what)
         raise Violation(what)
 
-    def late(self, host: SimHost, delay: float, effect: Callable[[], None]) -> None:
+    def late(self, proc: Proc, delay: float, effect: Callable[[], None]) -> None:
         """Let docker do something after whoever asked has gone, unless the host is rebooted first."""
-        epoch = host.epoch
+        host, order = proc.host, Order(proc.word, effect, self.clock.now)
+        host.orders.append(order)
 
         def act() -> None:
-            if host.epoch == epoch:
+            if order in host.orders:
+                host.orders.remove(order)
                 self.note(host.name, "docker does, late, what it was asked for")
                 effect()
+                if host.runs and not host.live() and host.told_at > order.since and not host.excused:
+                    self.violate(f"{host.name}: history says what its workers run, and they end after that")
 
         self.clock.at(delay, act)
+
+    def end_orders(self, host: SimHost) -> None:
+        """Docker does what one container is told one after the other: who asks next for a settings service waits."""
+        for order in [order for order in host.orders if order.word in {"settings_up", "settings_back"}]:
+            host.orders.remove(order)
+            self.note(host.name, "docker ends what it was at")
+            order.effect()
 
     def away(self, operator: str, host: str) -> bool:
         """Say whether the way from an operator to a host is closed."""
@@ -880,6 +915,7 @@ class SimWorld(World):
     def told(self, proc: Proc, line: dict[str, str]) -> None:
         """A run writes its history: it must be true on this host, now."""
         host, outcome = proc.host, line["outcome"]
+        host.told_at = self.clock.now
         if line["what"] in {"lock", "unlock"}:
             outcome = "done"
             if bool(host.locked) != (line["what"] == "lock"):
@@ -953,6 +989,7 @@ class SimWorld(World):
             return
         self.note(host.name, "reboots")
         host.epoch += 1
+        host.orders.clear()
         host.down = host.excused = host.dirty = True
         for proc in list(host.procs):
             proc.kill(docker_goes_on=False)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import sim_host
 from sim_baton import running
 from sim_history import HOSTS, History
 from sim_host import Proc, SimWords
@@ -42,6 +43,7 @@ FAULTS = {
     "a host that is left out leads": ("closed",),
     "a left out first host is nobody s loss": ("closed",),
     "ctrl c at the very end is taken for a failure": ("ctrl-c",),
+    "what docker is still about to stop is taken for running": ("lies",),
 }
 """What brings a bug to light that would wait for thousands of other histories."""
 
@@ -532,3 +534,9 @@ def a_standby_goes_on_stage_unseen(patch: pytest.MonkeyPatch) -> None:
         return 0 if words else 1
 
     patch.setattr(SimWords, "sim_revive", revive)
+
+
+@plant
+def what_docker_is_still_about_to_stop_is_taken_for_running(patch: pytest.MonkeyPatch) -> None:
+    """A word of the library, whose like here is this number: nobody asks docker when a script was cut off before."""
+    patch.setattr(sim_host, "CUT_OFF", -1)
