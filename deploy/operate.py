@@ -416,7 +416,7 @@ def settings_reload(setup: Setup, connect: Connect, console: Console) -> None:
         _answering(seen)
         planned = {host: upkeep.plan_reload(setup.app, facts, release.who(), conf) for host, facts in seen.items()}
         consent(planned, console, yes=True)
-        _all_or_none(run, planned, lambda _: source.pack(NO_SOURCE, (), own))
+        _all_or_none(run, planned, lambda _: source.pack(NO_SOURCE, (), release.aside(own)))
         console.emit(Event("ended", text=f"nginx has {conf} on {', '.join(map(str, seen))}"))
 
 

@@ -304,17 +304,21 @@ class _Share(io.RawIOBase):
 
 
 def pack(tree: Tree, made: Made, parcel: Parcel) -> IO[bytes]:
-    """Make the bytes of a parcel. The nginx conf that a host uses already is never unpacked over itself.
+    """Make the bytes of a parcel. The nginx conf that a host uses already is never unpacked over itself."""
+    own = made.of(parcel.host).own_files
+    return source.pack(
+        tree, parcel.source, aside(file for file in own if parcel.conf or not file.name.startswith("nginx/"))
+    )
 
-    A release's folder travels under another name, and gets its own when all of it is there (host/files.sh).
+
+def aside(own: Iterable[File]) -> Iterator[File]:
+    """Let folders of a release and of an nginx conf travel under another name.
+
+    They get their own when all of the parcel is there (host/files.sh).
     """
-    folder = f"releases/{made.release.id}/"
-    files_of = [
-        replace(file, name=file.name.replace(folder, f"{folder[:-1]}.part/", 1))
-        for file in made.of(parcel.host).own_files
-        if parcel.conf or not file.name.startswith("nginx/")
-    ]
-    return source.pack(tree, parcel.source, files_of)
+    for file in own:
+        kind, folder, name = file.name.split("/", 2)
+        yield replace(file, name=f"{kind}/{folder}.part/{name}")
 
 
 def _ident(tree: Tree) -> str:

@@ -94,13 +94,14 @@ others_are_here() {
     for service; do docker image inspect "$PROJECT:$RELEASE.$service" >/dev/null 2>&1 || return; done
 }
 
-# migrate COLOUR FILE SERVICE WORD...: run a command once in the new image.
+# migrate COLOUR FILE SERVICE WORD...: run a command once in the new image. By the label a later run
+# knows the container for one of ours (host/lock.sh).
 migrate() {
     colour=$1
     file=$2
     service=$3
     shift 3
-    colour_stack "$colour" "$file" run --rm --no-deps -T "$service" "$@"
+    colour_stack "$colour" "$file" run --rm --no-deps -T --label "greenroom.run=$(latest_run)" "$service" "$@"
 }
 
 # start COLOUR FILE: the idle colour, from nothing: what an earlier run left of it must not be taken for it.
@@ -158,7 +159,7 @@ settings_restart() {
 settings_down() {
     for service; do
         ids=$(docker ps -aq --filter "label=com.docker.compose.project=$SETTINGS" \
-            --filter "label=com.docker.compose.service=$service")
+            --filter "label=com.docker.compose.service=$service") || return
         # shellcheck disable=SC2086  # the ids are hexadecimal words
         [ -z "$ids" ] || { docker stop $ids && docker rm $ids; } >/dev/null || return
     done
@@ -260,7 +261,8 @@ stack_log() {
 
 # must_be_idle COLOUR: no plan may touch the colour that users are sent to, whatever it was when the plan was made.
 must_be_idle() {
-    [ "$(live_colour)" != "$1" ] && return
+    users=$(live_colour) || return
+    [ "$users" != "$1" ] && return
     complain "$1 is live here: it is neither stopped nor started anew"
     return 75
 }

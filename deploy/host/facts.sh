@@ -109,10 +109,10 @@ images() {
     done
 }
 
+# containers: all of the app's stacks, at one moment. One that goes between the two questions makes the second fail: then
+# both are asked again. Where nothing has gone, it is docker that fails.
 containers() {
-    ids=$(docker ps -a --format '{{.ID}} {{.Label "com.docker.compose.project"}}') || return
-    ids=$(printf '%s\n' "$ids" | awk -v mine="$PROJECT-" 'index($2, mine) == 1 { print $1 }')
-    [ -n "$ids" ] || return 0
+    ids=$(own_ids) || return
     tab=$(printf '\t')
     format='{{.ID}}'
     for part in 'index .Config.Labels "com.docker.compose.project"' \
@@ -121,20 +121,32 @@ containers() {
         'index .Config.Labels "greenroom.definition"' 'index .Config.Labels "com.docker.compose.oneoff"'; do
         format="$format$tab{{$part}}"
     done
-    # shellcheck disable=SC2086  # the ids are hexadecimal words
-    found=$(docker inspect -f "$format" $ids) || return
-    printf '%s\n' "$found" | while IFS= read -r line; do answer container "$line"; done
+    found=
+    while [ -n "$ids" ]; do
+        # shellcheck disable=SC2086  # the ids are hexadecimal words
+        found=$(docker inspect -f "$format" $ids) && break
+        found=
+        asked=$ids
+        ids=$(own_ids) || return
+        [ "$ids" != "$asked" ] || return 1
+    done
+    [ -z "$found" ] || printf '%s\n' "$found" | while IFS= read -r line; do answer container "$line"; done
+}
+
+own_ids() {
+    all_ids=$(docker ps -a --format '{{.ID}} {{.Label "com.docker.compose.project"}}') || return
+    printf '%s\n' "$all_ids" | awk -v mine="$PROJECT-" 'index($2, mine) == 1 { print $1 }'
 }
 
 look_at_switch() {
-    proxy=$(nginx_id)
+    proxy=$(nginx_id) || return
     [ -z "$proxy" ] || answer proxy_runs
     answer switch "$({ cd "$BASE" 2>/dev/null || true; } && colour_of "$proxy")"
 }
 
 # Truth is what nginx serves. Only where nginx does not run, or has no door to ask, is the switch itself the best that
 # is known. In the app's directory.
-live_colour() { colour_of "$(nginx_id)"; }
+live_colour() { proxy=$(nginx_id) && colour_of "$proxy"; }
 colour_of() {
     colour=
     [ -z "$1" ] || colour=$(docker exec "$1" curl -sf -m 5 http://127.0.0.1:8002/ 2>/dev/null)
@@ -219,9 +231,11 @@ look_at_volumes() {
 
 # probe: is each colour healthy, seen from nginx? And when did the live release go live?
 probe() {
-    [ -n "$(nginx_id)" ] || return 0
+    proxy=$(nginx_id) || return
+    [ -n "$proxy" ] || return 0
     for colour in blue green; do
-        [ -n "$(docker ps -q --filter "label=com.docker.compose.project=$PROJECT-$colour")" ] || continue
+        ids=$(docker ps -q --filter "label=com.docker.compose.project=$PROJECT-$colour") || return
+        [ -n "$ids" ] || continue
         if answers "$colour"; then answer health "$colour" healthy; else answer health "$colour" sick; fi
     done
 }
@@ -238,7 +252,7 @@ examine() {
     answer compose_version "$($COMPOSE version --short 2>/dev/null)"
     look_at_inodes
     look_at_mtu
-    proxy=$(nginx_id)
+    proxy=$(nginx_id) || return
     if [ -n "$proxy" ]; then
         answer nginx_version "$(in_nginx nginx -v 2>&1 | sed 's|.*/||')"
         in_nginx sh -c 'command -v curl' >/dev/null || { answer nginx_lacks curl && return; }

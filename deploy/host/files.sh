@@ -2,15 +2,17 @@
 # Files under the app's directory. The secrets among them arrive here as content, never as words.
 
 # receive: unpack the parcel that follows the script on the standard input. Its names are relative to the app's directory.
-# The release's own files come aside, and are there all at once or not at all.
+# A release's own files and an nginx configuration come aside, and are there all at once or not at all.
 receive() {
     umask 022
-    rm -rf releases/*.part
+    rm -rf releases/*.part nginx/*.part
     tar -xzpf - || return
     mkdir -p source
-    [ -d "releases/$RELEASE.part" ] || return 0
-    # It came once already, and the operator did not hear of it. (mv -T is not everywhere where `build: local` works.)
-    rm -rf "releases/$RELEASE" && mv "releases/$RELEASE.part" "releases/$RELEASE"
+    for part in nginx/*.part "releases/$RELEASE.part"; do
+        [ -d "$part" ] || continue
+        # It came once already, and the operator did not hear of it. (mv -T is not everywhere where `build: local` works.)
+        rm -rf "${part%.part}" && mv "$part" "${part%.part}" || return
+    done
 }
 
 # remove_stale PATH...: files that the source no longer has, and the directories that this leaves empty.
@@ -27,11 +29,12 @@ mark_served() (
 )
 unmark_served() { rm -f "releases/$RELEASE/served"; }
 
-# record JSON: one line for people. Its time is this host's own. What it says already, it does not say again: the operator
-# may not have heard.
+# record JSON: one line for people. Its time is this host's own, and it names its run. What it says already of the same run,
+# it does not say again: the operator may not have heard.
 record() {
-    [ "$(tail -n 1 history.jsonl 2>/dev/null | cut -d, -f2-)" = " ${1#\{}" ] ||
-        printf '{"at": %s, %s\n' "$(now)" "${1#\{}" >>history.jsonl
+    said="\"run\": \"$(latest_run)\", ${1#\{}"
+    [ "$(tail -n 1 history.jsonl 2>/dev/null | cut -d, -f2-)" = " $said" ] ||
+        printf '{"at": %s, %s\n' "$(now)" "$said" >>history.jsonl
 }
 
 # forget RELEASE...: releases, with their images, that nothing uses any more. Where docker keeps an image, because a

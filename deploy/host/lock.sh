@@ -116,7 +116,8 @@ is_due() {
 unfence() { rm -f unfinished; }
 
 # A container of `compose run` (a migration) is docker's child, not ours: it outlives a script that was ended. Docker may
-# be what the script was cut off by: an engine that starts again is waited for.
+# be what the script was cut off by: an engine that starts again is waited for. What a person runs in a stack has no label
+# of ours, and goes on.
 end_one_offs() {
     for stack in "$PROJECT-blue" "$PROJECT-green" "$SETTINGS"; do
         ids=$(one_offs "$stack" || { until_deadline 30 engine_answers && one_offs "$stack"; }) || engine_is_silent || return
@@ -143,7 +144,8 @@ engine_is_silent() {
 }
 
 one_offs() {
-    docker ps -aq --filter "label=com.docker.compose.project=$1" --filter label=com.docker.compose.oneoff=True
+    docker ps -aq --filter "label=com.docker.compose.project=$1" --filter label=com.docker.compose.oneoff=True \
+        --filter label=greenroom.run
 }
 
 # lock_for TEXT / unlock: until a person says otherwise, no run takes the lock of this host.

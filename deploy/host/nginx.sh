@@ -2,13 +2,15 @@
 # The proxy and its switch. nginx is asked from inside its own container: what counts is what it can see.
 # Doors of templates/nginx: 8000 is blue, 8001 is green, 8002 says which one is live.
 
+# nginx_id: of its container, or nothing where it does not run. It fails where docker does not say.
 nginx_id() {
-    docker ps -q --filter "label=com.docker.compose.project=$SETTINGS" \
+    proxies=$(docker ps -q --filter "label=com.docker.compose.project=$SETTINGS" \
         --filter "label=com.docker.compose.service=$PROXY" \
-        --filter label=com.docker.compose.oneoff=False | head -n 1
+        --filter label=com.docker.compose.oneoff=False) || return
+    printf '%s\n' "$proxies" | head -n 1
 }
 
-in_nginx() { docker exec "$(nginx_id)" "$@"; }
+in_nginx() { running=$(nginx_id) && docker exec "$running" "$@"; }
 
 door() { if [ "$1" = blue ]; then echo 8000; else echo 8001; fi; }
 
@@ -20,18 +22,20 @@ answers() {
 # test_conf DIGEST: would nginx take this configuration? Asked before any flip; the running one stays as it is.
 test_conf() {
     conf="/etc/nginx/greenroom/$1/nginx.conf"
-    if [ -n "$(nginx_id)" ]; then
-        in_nginx nginx -t -q -c "$conf"
+    running=$(nginx_id) || return
+    if [ -n "$running" ]; then
+        docker exec "$running" nginx -t -q -c "$conf"
     else
-        settings run --rm --no-deps -T "$PROXY" nginx -t -q -c "$conf"
+        settings run --rm --no-deps -T --label "greenroom.run=$(latest_run)" "$PROXY" nginx -t -q -c "$conf"
     fi
 }
 
 # use_conf DIGEST: the configuration that nginx reads; a rename, so that there always is one. It reloads even if the link
 # is there already: who moved it may have died before the reload.
 use_conf() {
+    running=$(nginx_id) || return
     ln -sfn "$1" nginx/live.new && mv -Tf nginx/live.new nginx/live || return
-    [ -z "$(nginx_id)" ] || in_nginx nginx -s reload -c /etc/nginx/greenroom/live/nginx.conf
+    [ -z "$running" ] || docker exec "$running" nginx -s reload -c /etc/nginx/greenroom/live/nginx.conf
 }
 
 # gate COLOUR SECONDS: wait until the colour answers through nginx; a container that ends or begins anew is the end of it.
@@ -133,10 +137,11 @@ connections() {
 }
 
 # drain COLOUR SECONDS: wait until nginx holds no connection to the colour. Two looks must agree: a request may sit
-# between reading the switch and connecting. What is cut at the limit is said.
+# between reading the switch and connecting. What is cut at the limit is said. Where docker does not say who is there, it
+# is waited for like a connection.
 drain() {
-    [ -n "$(of_stack "$PROJECT-$1")" ] || return 0
-    [ -n "$(nginx_id)" ] || return 0
+    if ids=$(of_stack "$PROJECT-$1") && [ -z "$ids" ]; then return 0; fi
+    if running=$(nginx_id) && [ -z "$running" ]; then return 0; fi
     sleep 1 &
     first=$!
     known=$(addresses "$PROJECT-$1") || known=

@@ -90,11 +90,12 @@ tell_lines() { while IFS= read -r line || [ -n "$line" ]; do answer own_line "$1
 # find_inside SERVICE: the container that a command is run in: of the live colour, or else of the settings stack.
 find_inside() {
     stacks=$SETTINGS
-    colour=$({ cd "$BASE" 2>/dev/null || true; } && live_colour)
+    colour=$({ cd "$BASE" 2>/dev/null || true; } && live_colour) || return
     [ "$colour" = none ] || stacks="$PROJECT-$colour $SETTINGS"
     for stack in $stacks; do
         inside=$(docker ps -q --filter "label=com.docker.compose.project=$stack" \
-            --filter "label=com.docker.compose.service=$1" --filter label=com.docker.compose.oneoff=False | head -n 1)
+            --filter "label=com.docker.compose.service=$1" --filter label=com.docker.compose.oneoff=False) || return
+        inside=$(printf '%s\n' "$inside" | head -n 1)
         [ -z "$inside" ] || return 0
     done
     complain "no container of $1 runs here; live is $colour"
@@ -132,7 +133,7 @@ hang_up() {
 
 # find_door COLOUR: where this host itself reaches the door of a colour: at nginx's own address, published or not.
 find_door() {
-    id=$(nginx_id)
+    id=$(nginx_id) || return
     [ -n "$id" ] || { complain "$PROXY does not run here; start it: inv settings.up" && return 1; }
     found=$(docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' "$id") || return
     # shellcheck disable=SC2086  # addresses, between blanks

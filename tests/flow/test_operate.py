@@ -387,6 +387,18 @@ def test_settings_down_asks_and_settings_up_serves_again(operator_of: Any) -> No
     assert operator.live() == live
 
 
+def test_what_is_done_again_another_day_is_in_the_history_again(operator_of: Any) -> None:
+    operator = operator_of()
+    operator.deploy()
+    for _ in range(2):
+        operator.does(functools.partial(operate.settings_restart, yes=False), ("redis",))
+    (box,) = operator.world.boxes.values()
+    told = [json.loads(line) for line in box.history[-2:]]
+    assert [(line["what"], line["outcome"]) for line in told] == [("settings.restart", "redis")] * 2
+    operator.history()
+    assert operator.text.count("settings.restart") >= 2
+
+
 def test_settings_restart_spares_nginx_unless_it_is_named_and_then_asks(operator_of: Any) -> None:
     operator = operator_of()
     operator.deploy()

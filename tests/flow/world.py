@@ -585,7 +585,10 @@ class _Words:
             leaf = f"l {hashlib.sha256(member.linkname.encode()).hexdigest()}" if member.issym() else ""
             self.box.source[path] = leaf or f"{mode} {hashlib.sha256(data).hexdigest()}"
         elif kind == "nginx":
-            self.box.confs.add(path.partition("/")[0])
+            conf, part, _ = path.partition(".part/")
+            if not part:
+                raise Impossible(f"{member.name} would be half there for a moment")
+            self.box.confs.add(conf)
         elif kind == "releases":
             if member.mode & 0o077:
                 raise Impossible(f"{member.name} would be readable by others")
@@ -621,7 +624,7 @@ class _Words:
         self.box.served.pop(self.v["RELEASE"], None)
 
     def do_record(self, line: str) -> None:
-        said = json.loads(line)
+        said = {"run": self.box.run, **json.loads(line)}
         last = json.loads(self.box.history[-1]) if self.box.history else {}
         if not said.items() <= last.items():
             self.box.history.append(json.dumps({"at": self.world.tick(), **said}))

@@ -398,6 +398,15 @@ def eventually(what: Callable[[], object], within: float = 10) -> None:
         time.sleep(0.01)
 
 
+def lives(pid: int) -> bool:
+    """Say whether there is such a process, and it is not dead and forgotten."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:  # noqa: PTH123  # a process, not a path
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 _made: dict[str, Path] = {}
 _rooms: list[tempfile.TemporaryDirectory[str]] = []
 

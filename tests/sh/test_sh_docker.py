@@ -148,7 +148,8 @@ def test_a_build_that_makes_another_image_is_told_the_line_that_it_lacks(rig: Ri
     ],
 )
 def test_a_migration_gets_its_words_unharmed(rig: Rig, words: tuple[str, ...]) -> None:
-    rig.docker(colour_call("run --rm --no-deps -T web *"), "migrated\n", status=3)
+    (rig.base / "run").write_text("one\n")
+    rig.docker(colour_call("run --rm --no-deps -T --label greenroom.run=one web *"), "migrated\n", status=3)
     outcome = rig.run(shell.command("migrate", "blue", "colour.yml", "web", *words))
     (call,) = rig.calls
     assert tuple(call[call.index("web") + 1 :]) == words
@@ -219,6 +220,14 @@ def test_the_colour_that_users_are_sent_to_is_never_touched(rig: Rig, words: tup
     outcome = rig.run(shell.command(*words))
     assert outcome.ends == {0: 75}
     assert outcome.lines == ["blue is live here: it is neither stopped nor started anew"]
+
+
+@pytest.mark.parametrize("words", [("stop", "blue"), ("start", "blue", "colour.yml")], ids=["stop", "start"])
+def test_a_colour_is_not_touched_where_docker_does_not_say_who_is_live(rig: Rig, words: tuple[str, ...]) -> None:
+    rig.rooms()
+    rig.docker(NGINX_PS, status=1)
+    assert rig.run(shell.command(*words)).ends == {0: 1}
+    assert len(rig.calls) == 1
 
 
 # --- the settings stack ----------------------------------------------------------------------------------------
@@ -312,6 +321,11 @@ def test_a_service_that_does_not_stop_fails_the_step_and_is_not_removed(rig: Rig
     rig.docker(f"ps -aq {SETTINGS_PS}=flower", "f1\n")
     rig.docker("stop f1", status=1)
     assert rig.run(shell.command("settings_down", "flower", "next")).ends == {0: 1}
+
+
+def test_a_docker_that_does_not_say_whether_a_service_is_there_is_not_one_that_is_gone(rig: Rig) -> None:
+    rig.docker(f"ps -aq {SETTINGS_PS}=flower", status=1)
+    assert rig.run(shell.command("settings_down", "flower")).ends == {0: 1}
 
 
 def states(rig: Rig, service: str, *says: str) -> None:

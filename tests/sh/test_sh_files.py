@@ -262,6 +262,30 @@ def test_a_release_s_files_are_there_all_at_once_or_not_at_all(rig: Rig) -> None
     assert sorted(path.name for path in (rig.base / "releases" / "r1").iterdir()) == [".env", "big"]
 
 
+def test_an_nginx_configuration_is_there_all_at_once_or_not_at_all(rig: Rig) -> None:
+    """A reload that is said again sends nothing of one that is there."""
+    (rig.base / "nginx" / "c2").mkdir(parents=True)
+    (rig.base / "nginx" / "c2" / "before").touch()
+    confs = (
+        File("nginx/c1.part/nginx.conf", b"events {}\n"),
+        File("nginx/c2.part/big", bytes(range(256)) * 4096),
+    )
+    payload = parcel({}, *confs)
+    assert not rig.run(shell.command("receive"), payload=payload[: len(payload) // 2], RELEASE="").finished
+    assert not (rig.base / "nginx" / "c1").exists()
+    assert [path.name for path in (rig.base / "nginx" / "c2").iterdir()] == ["before"]
+    assert rig.run(shell.command("receive"), payload=payload, RELEASE="").finished
+    assert sorted(path.name for path in (rig.base / "nginx").iterdir()) == ["c1", "c2"]
+    assert [path.name for path in (rig.base / "nginx" / "c2").iterdir()] == ["big"]
+    assert oct(mode(rig.base / "nginx" / "c1")) == "0o755"
+
+
+def test_what_was_half_received_of_an_nginx_configuration_goes(rig: Rig) -> None:
+    (rig.base / "nginx" / "c1.part").mkdir(parents=True)
+    assert rig.run(shell.command("receive"), payload=parcel({})).finished
+    assert list((rig.base / "nginx").iterdir()) == []
+
+
 def test_a_release_may_come_twice(rig: Rig) -> None:
     payload = parcel({}, File("releases/r1.part/.env", b"S=1\n", 0o600))
     for _ in range(2):
@@ -384,21 +408,35 @@ def test_a_record_is_one_valid_json_line_with_the_host_s_own_time(rig: Rig) -> N
     said = {"who": "ann@laptop", "outcome": 'undone: 100% "quoted" \\n $HOME `id` é \'', "from": ""}
     other = shell.command("record", json.dumps({**said, "from": "r0"}))
     command = shell.command("record", json.dumps(said))
+    (rig.base / "run").write_text("one\n")
     assert rig.run(command, other, command).finished
     lines = (rig.base / "history.jsonl").read_text().splitlines()
     assert len(lines) == 3
     assert lines[0].partition(",")[2] == lines[2].partition(",")[2]
     read = json.loads(lines[0])
     assert read.pop("at") > 1_700_000_000
-    assert read == said
+    assert read == {"run": "one", **said}
     assert facts.history_of(lines[0])["who"] == "ann@laptop"
 
 
 def test_a_record_whose_end_was_not_heard_is_not_written_twice(rig: Rig) -> None:
     command = shell.command("record", json.dumps({"who": "ann", "outcome": "done, 100% $x `id` \\ é"}))
+    (rig.base / "run").write_text("one\n")
     for _ in range(2):
         assert rig.run(command).finished
     assert len((rig.base / "history.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_record_of_another_run_is_written_though_it_says_the_same(rig: Rig) -> None:
+    """The same service is restarted again, a day later. The line before may be of before there were runs in it."""
+    said = {"who": "ann", "what": "settings.restart", "outcome": "redis"}
+    (rig.base / "history.jsonl").write_text(json.dumps({"at": 1795362457, **said}) + "\n")
+    for run in ("one", "two"):
+        (rig.base / "run").write_text(f"{run}\n")
+        assert rig.run(shell.command("record", json.dumps(said))).finished
+    lines = [json.loads(line) for line in (rig.base / "history.jsonl").read_text().splitlines()]
+    assert [line.get("run") for line in lines] == [None, "one", "two"]
+    assert [facts.history_of(json.dumps(line))["outcome"] for line in lines] == ["redis"] * 3
 
 
 def test_a_release_is_marked_as_served_now_and_unmarked(rig: Rig) -> None:

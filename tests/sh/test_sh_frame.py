@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rig import SHELLS, TOKEN, TOOLS, Outcome, Rig, functions, lacks, tools_of
+from rig import SHELLS, TOKEN, TOOLS, Outcome, Rig, eventually, functions, lacks, lives, tools_of
 
 from deploy import host
 from deploy.host import library
@@ -266,6 +268,32 @@ def test_a_hook_that_may_fail_is_told_and_the_script_goes_on(rig: Rig) -> None:
 def test_a_hook_that_takes_too_long_is_ended(rig: Rig, weight: str) -> None:
     outcome = hook(rig, weight, "exec sleep 60", seconds=1)
     assert (outcome.ends[0] == 0) == (weight == "may")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "trap '' TERM; echo $$ >>../pids; sleep 60",
+        "trap '' TERM; timeout 60 sh -c 'echo $$ >>../pids; sleep 60' & trap - TERM; exec sleep 60",
+    ],
+    ids=["itself", "what-it-started"],
+)
+@pytest.mark.parametrize("knows_k", [True, False])
+def test_a_hook_that_will_not_end_is_ended_with_all_that_it_started(rig: Rig, text: str, knows_k: bool) -> None:
+    if not knows_k:
+        real = tools_of(rig.kind) / "timeout"
+        rig.program("timeout", f'[ "$1" != -k ] || exit 1\nexec {real} "$@"')
+    assert hook(rig, "must", text, seconds=1).ends[0] != 0
+    (pid,) = (rig.base / "pids").read_text().split()
+    eventually(lambda: not lives(int(pid)))
+
+
+def test_what_a_hook_leaves_behind_that_ends_in_time_goes_on(rig: Rig) -> None:
+    outcome = hook(rig, "must", "sleep 60 >/dev/null 2>&1 & echo $! >../pids", seconds=20)
+    assert outcome.ends[0] == 0
+    pid = int((rig.base / "pids").read_text())
+    assert lives(pid)
+    os.kill(pid, signal.SIGKILL)
 
 
 def test_a_hook_that_reads_nothing_is_no_trouble(rig: Rig) -> None:

@@ -46,7 +46,7 @@ def holds(rig: Rig, run: str) -> None:
 def one_offs(rig: Rig, stack: str, *says: str) -> None:
     """Let a stack have these one-off containers, one list after the other."""
     question = f"ps -aq --filter label=com.docker.compose.project={stack}"
-    rig.docker(f"{question} --filter label=com.docker.compose.oneoff=True", says or "")
+    rig.docker(f"{question} --filter label=com.docker.compose.oneoff=True --filter label=greenroom.run", says or "")
 
 
 def test_a_free_lock_is_taken_and_the_rooms_of_the_house_are_made(rig: Rig) -> None:
@@ -453,6 +453,18 @@ def test_a_one_off_container_that_a_dead_operator_left_is_ended_before_anything_
     assert rig.calls == []
 
 
+def test_a_one_off_container_of_a_person_goes_on(rig: Rig) -> None:
+    """`docker compose run` in a stack of ours, by hand; the lock says nothing of that."""
+    (rig.base / "unfinished").touch()
+    holds(rig, "one")
+    rig.docker("ps -aq *", "theirs\n")
+    rig.docker("stop *")
+    rig.docker("rm -f *")
+    one_offs(rig, "*")
+    assert rig.run(shell.command("complain", "mine"), run="one").lines == ["mine"]
+    assert [call for call in rig.said if "theirs" in call] == []
+
+
 def test_that_a_script_was_cut_off_is_known_to_those_after_it(rig: Rig) -> None:
     """Docker may be at work on what it was asked for."""
     holds(rig, "one")
@@ -491,7 +503,7 @@ def test_a_docker_that_is_down_keeps_the_next_run_out_and_it_is_said_what_to_do(
         down, up = ("", 1), ("aaa\n", 0)
         answers = (down,) if dies == "at once" else (up, down)
         rig.docker(
-            f"{question} --filter label=com.docker.compose.oneoff=True",
+            f"{question} --filter label=com.docker.compose.oneoff=True --filter label=greenroom.run",
             [text for text, _ in answers],
             [status for _, status in answers],
         )
@@ -514,7 +526,9 @@ def test_a_docker_that_starts_again_is_waited_for_behind_the_fence(rig: Rig) -> 
         begun(rig)
         holds(rig, "two")
         question = "ps -aq --filter label=com.docker.compose.project=app-blue"
-        rig.docker(f"{question} --filter label=com.docker.compose.oneoff=True", ["", ""], [1, 0])
+        rig.docker(
+            f"{question} --filter label=com.docker.compose.oneoff=True --filter label=greenroom.run", ["", ""], [1, 0]
+        )
         rig.docker("version *", status=[1, 1, 0])
         rig.short_sleeps()
         assert rig.run(shell.command("complain", "mine"), run="two").lines[-1] == "mine"

@@ -107,6 +107,14 @@ def test_what_nginx_says_counts_more_than_the_switch(rig: Rig, colour: str) -> N
     assert rig.run(shell.command("live_colour")).lines == [colour]
 
 
+def test_who_is_live_is_not_known_where_docker_does_not_say_whether_nginx_runs(rig: Rig) -> None:
+    rig.rooms()
+    (rig.base / "switch" / "green").touch()
+    rig.docker(NGINX_PS, status=1)
+    outcome = rig.run(shell.command("live_colour"))
+    assert (outcome.ends, outcome.lines) == ({0: 1}, [])
+
+
 @pytest.mark.parametrize("answer", ["exit 7", "echo '<html>welcome</html>'", "echo", "printf 'blue\\ngreen\\n'"])
 def test_an_answer_that_names_no_colour_leaves_the_switch_to_say_it(rig: Rig, answer: str) -> None:
     rig.rooms()
@@ -186,6 +194,14 @@ def test_a_reload_that_fails_fails_the_step(rig: Rig) -> None:
     assert rig.run(shell.command("use_conf", "c2")).ends == {0: 1}
 
 
+def test_a_configuration_is_not_moved_where_docker_does_not_say_whether_nginx_runs(rig: Rig) -> None:
+    """A link that is moved and not reloaded would be taken for the configuration in use."""
+    confs(rig, "c1", "c2", use="c1")
+    rig.docker(NGINX_PS, status=1)
+    assert rig.run(shell.command("use_conf", "c2")).ends == {0: 1}
+    assert (rig.base / "nginx" / "live").readlink() == Path("c1")
+
+
 def test_a_configuration_is_tested_by_the_nginx_that_runs(rig: Rig) -> None:
     rig.docker(NGINX_PS, "ngx1\n")
     rig.docker("exec ngx1 nginx -t -q -c /etc/nginx/greenroom/c2/nginx.conf", "emerg\n", status=1)
@@ -194,13 +210,20 @@ def test_a_configuration_is_tested_by_the_nginx_that_runs(rig: Rig) -> None:
 
 
 def test_a_configuration_is_tested_in_a_container_of_its_own_where_no_nginx_runs(rig: Rig) -> None:
+    (rig.base / "run").write_text("one\n")
     rig.docker(NGINX_PS)
     rig.docker(
         "compose -p app-setting-prod --project-directory . --env-file releases/r1/.env -f releases/r1/setting_prod.yml"
-        " -f releases/r1/definitions.json run --rm --no-deps -T nginx nginx -t -q"
+        " -f releases/r1/definitions.json run --rm --no-deps -T --label greenroom.run=one nginx nginx -t -q"
         " -c /etc/nginx/greenroom/c2/nginx.conf"
     )
     assert rig.run(shell.command("test_conf", "c2")).finished
+
+
+def test_no_container_is_made_for_a_test_where_docker_does_not_say_whether_nginx_runs(rig: Rig) -> None:
+    rig.docker(NGINX_PS, status=1)
+    assert rig.run(shell.command("test_conf", "c2")).ends == {0: 1}
+    assert len(rig.calls) == 1
 
 
 # --- the gate --------------------------------------------------------------------------------------------------
@@ -530,3 +553,19 @@ def test_where_nginx_does_not_run_nobody_is_connected(rig: Rig) -> None:
     rig.colour_runs("blue", "aaa")
     rig.docker(NGINX_PS)
     assert rig.run(shell.command("drain", "blue", 9_999)).finished
+
+
+@pytest.mark.parametrize("question", ["ps -aq *", NGINX_PS], ids=["of-the-colour", "of-nginx"])
+def test_a_drain_waits_where_docker_does_not_say_who_is_there(rig: Rig, question: str) -> None:
+    sockets(rig, tcp())
+    rig.docker(question, ("", "aaa\n" if question.startswith("ps -aq") else "ngx1\n"), status=(1, 0))
+    assert rig.run(shell.command("drain", "blue", 9_999)).finished
+    assert len([call for call in rig.said if "/proc/net/tcp" in call]) == 2
+
+
+def test_a_drain_that_never_hears_whether_nginx_runs_says_that_it_could_not_look(rig: Rig) -> None:
+    sockets(rig, tcp())
+    rig.docker(NGINX_PS, status=1)
+    outcome = rig.run(shell.command("drain", "blue", 0))
+    assert outcome.finished
+    assert "could not be counted within 0 s" in outcome.one("found")

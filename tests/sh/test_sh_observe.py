@@ -141,6 +141,22 @@ def test_a_docker_that_fails_half_way_is_no_answer(bare: Rig) -> None:
     assert not bare.look(facts.observe()).finished
 
 
+@pytest.mark.parametrize("left", ["aaa app-blue\n", ""], ids=["others-stay", "it-was-the-last"])
+def test_a_container_that_goes_while_it_is_asked_for_is_not_there_and_no_failure(bare: Rig, left: str) -> None:
+    bare.docker(PS, (f"{left}bbb app-green\n", left))
+    bare.docker("inspect -f *", inspected("a" * 64, "app-blue", "web", "i", "running", "", "0", "s", "", ""))
+    bare.docker("inspect -f * bbb", does="echo 'Error: No such object: bbb' >&2", status=1)
+    assert [c.stack for c in observe(bare).containers] == (["app-blue"] if left else [])
+
+
+def test_what_docker_tells_in_part_is_not_all_that_runs(bare: Rig) -> None:
+    """Of two that are still there it told one: the other one may be the live one."""
+    bare.docker(PS, "aaa app-blue\nbbb app-green\n")
+    told = inspected("a" * 64, "app-blue", "web", "i", "running", "", "0", "s", "", "")
+    bare.docker("inspect -f *", told, status=1)
+    assert not bare.look(facts.observe()).finished
+
+
 def test_a_release_has_an_image_when_docker_has_one_by_its_name(bare: Rig) -> None:
     bare.base.mkdir()
     bare.release("r1")
@@ -266,7 +282,7 @@ def test_the_engine_is_asked_all_at_once(bare: Rig) -> None:
     assert observe(bare).docker == "26.1.5"
 
 
-@pytest.mark.parametrize("question", ["images *", PS])
+@pytest.mark.parametrize("question", ["images *", PS, NGINX_PS])
 def test_one_question_that_fails_is_no_answer_at_all(bare: Rig, question: str) -> None:
     bare.docker(question, status=1)
     assert not bare.look(facts.observe()).finished
@@ -308,6 +324,14 @@ def test_a_probe_without_nginx_has_nothing_to_say(rig: Rig) -> None:
     assert outcome.answers == []
 
 
+@pytest.mark.parametrize("question", [NGINX_PS, "ps -q --filter label=com.docker.compose.project=app-blue"])
+def test_a_probe_that_docker_does_not_answer_is_no_answer(rig: Rig, question: str) -> None:
+    rig.nginx_runs()
+    rig.docker("ps -q --filter label=com.docker.compose.project=app-green")
+    rig.docker(question, status=1)
+    assert not rig.look(facts.probe()).finished
+
+
 def test_history_gives_the_newest_lines(rig: Rig) -> None:
     lines = [json.dumps({"at": n, "who": "a\tb  c\\n"}) for n in range(5)]
     (rig.base / "history.jsonl").write_text("".join(f"{line}\n" for line in lines))
@@ -347,6 +371,12 @@ def test_examine_asks_nginx_for_its_version_and_its_tools(examined: Rig) -> None
     assert outcome.values("nginx_lacks") == [("curl",)]
     assert outcome.values("live_status") == []
     assert outcome.finished
+
+
+def test_a_port_is_not_said_to_be_taken_where_docker_does_not_say_whether_nginx_has_it(examined: Rig) -> None:
+    examined.docker(NGINX_PS, status=1)
+    outcome = examined.look(facts.examine("80"))
+    assert (outcome.finished, outcome.values("port_taken")) == (False, [])
 
 
 def test_examine_asks_the_live_colour_what_the_gate_would_ask_of_one_like_it(examined: Rig) -> None:

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from rig import NGINX_PS, eventually
+from rig import NGINX_PS, eventually, lives
 
 from deploy.recipe import facts as questions
 from deploy.recipe import shell
@@ -78,15 +78,7 @@ def following(rig: Rig) -> Sequence[int]:
     """Return the processes that follow, and live."""
     path = rig.home / "following"
     pids = [int(pid) for pid in path.read_text().split()] if path.exists() else []
-    return [pid for pid in pids if _lives(pid)]
-
-
-def _lives(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as stat:  # noqa: PTH123  # a process, not a path
-            return stat.read().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    return [pid for pid in pids if lives(pid)]
 
 
 def test_following_tells_what_is_new_and_finds_a_container_that_began_later(rig: Rig) -> None:
@@ -208,6 +200,21 @@ def test_a_service_that_does_not_run_is_named(rig: Rig) -> None:
     outcome = rig.look(shell.command("inside", "shop"))
     assert outcome.lines == ["no container of shop runs here; live is blue"]
     assert not outcome.finished
+
+
+def test_a_command_is_run_nowhere_else_because_docker_did_not_answer(rig: Rig) -> None:
+    live(rig, "blue")
+    inside_of(rig, "app-setting-prod", "web", "bb2")
+    rig.docker("ps -q --filter label=com.docker.compose.project=app-blue *", status=1)
+    outcome = rig.look(shell.command("inside", "web"))
+    assert (outcome.finished, outcome.lines) == (False, [])
+
+
+@pytest.mark.parametrize("words", [("inside", "web"), ("find_door", "green")], ids=["inside", "find_door"])
+def test_nginx_is_not_said_to_be_absent_where_docker_does_not_say(rig: Rig, words: tuple[str, ...]) -> None:
+    rig.docker(NGINX_PS, status=1)
+    outcome = rig.look(shell.command(*words))
+    assert (outcome.finished, outcome.lines) == (False, [])
 
 
 @pytest.mark.parametrize("lease", [1, 60])

@@ -449,13 +449,13 @@ class SimWords(_Words):
         for half in [each for each in self.host.releases if each.endswith(".part")]:
             del self.host.releases[half]
         self.host.releases[f"{ident}.part"] = {}
-        if parcel.conf:
-            self.host.confs.add(made.release.conf)
         yield self.proc.took(0.3)
         if self.host.full:
             self.say("tar: no space left on device")
             return 1
         self.host.source.update({path: stamps[path] for path in parcel.source})
+        if parcel.conf:
+            self.host.confs.add(made.release.conf)
         del self.host.releases[f"{ident}.part"]
         self.host.releases[ident] = json.loads(facts.record_text(made.release))
         return 0

@@ -198,7 +198,8 @@ def test_a_parcel_holds_the_conf_only_where_a_host_does_not_use_it_yet(folder: P
     made = release.replacing(make(folder), "")
     with release.pack(TREE, made, Parcel(made.release.id, conf=conf)) as bundle, tarfile.open(fileobj=bundle) as tar:
         names = tar.getnames()
-    assert any(name.startswith("nginx/") for name in names) is conf
+    assert any(name.startswith(f"nginx/{made.release.conf}.part/") for name in names) is conf
+    assert not [name for name in names if name.startswith(f"nginx/{made.release.conf}/")]
     assert f"releases/{made.release.id}.part/.env" in names
 
 
