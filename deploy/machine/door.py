@@ -63,8 +63,6 @@ class Door:
         self._known = KnownHosts(Path(ssh.known_hosts).expanduser(), accept_new=ssh.host_keys == "accept-new")
         self._directions = Directions(ssh)
         self._keys = login.Keys(ask())
-        # An empty Config of our own: the one in an Invoke task ignores ~/.ssh/config (fabric #2111).
-        self._config = fabric.Config(ssh_config=paramiko.SSHConfig())
         self._starts = threading.BoundedSemaphore(ssh.limit)
         for host in hosts:
             with contextlib.suppress(Unreachable):  # told by `connect`, with the host's name
@@ -119,7 +117,9 @@ class Door:
             host=hop.address,
             user=hop.user,
             port=hop.port,
-            config=self._config,
+            # One for each: a Connection writes to its Config, which is empty meanwhile (Invoke, Config.merge). And none
+            # from an Invoke task, which ignores ~/.ssh/config (fabric #2111).
+            config=fabric.Config(ssh_config=paramiko.SSHConfig()),
             connect_timeout=left,
             connect_kwargs={
                 "sock": carrier,

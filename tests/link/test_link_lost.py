@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sshd import ME, Place, lease, printed, wait_for
@@ -195,7 +196,9 @@ def test_what_became_of_a_parcel_that_was_cut_off_is_not_known(machine: SshMachi
 
 def test_who_reads_what_had_come_before_hears_a_lost_link(machine: SshMachine, deaf: Callable[[], None]) -> None:
     """To read is to send, too: that there is room again."""
-    sent = machine.fetch(Script((shell.command("sh", "-c", "head -c 1500000 /dev/zero >&3; sleep 60"),), (), sends=True))
+    sent = machine.fetch(
+        Script((shell.command("sh", "-c", "head -c 1500000 /dev/zero >&3; sleep 60"),), (), sends=True)
+    )
     wait_for(lambda: len(sent._channel.in_buffer) > 1_000_000, "what it sends")
     deaf()
     with pytest.raises(LinkLost):
@@ -320,6 +323,32 @@ def test_more_hosts_than_an_sshd_takes_at_once_come_through_one_jump_host(
     everybody.close()
     assert jump.logins() == hosts
     assert "past MaxStartups" not in jump.log.read_text()
+
+
+def test_hosts_that_are_entered_at_once_do_not_meet_in_a_configuration(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Invoke's Config is empty while somebody writes to it. Threads that take turns all the time would see it so."""
+    sshd = place.sshd(more="MaxStartups 100")
+    place.config(f"Host web*\n  HostName 127.0.0.1\n  Port {sshd.port}\n")
+    names = [Host(f"web{n}", ME) for n in range(30)]
+    together = threading.Barrier(len(names))
+    dial = wire.dial
+
+    def dial_together(*words: Any) -> socket.socket:
+        dialled = dial(*words)
+        together.wait(30)
+        return dialled
+
+    monkeypatch.setattr(wire, "dial", dial_together)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        everybody = fleet.connect(names, Door(Ssh(connect_timeout=60, limit=30), names, lambda: None).connect)
+    finally:
+        sys.setswitchinterval(before)
+    everybody.close()
+    assert sshd.logins() == len(names)
 
 
 # --- no false alarm --------------------------------------------------------------------------------------------
