@@ -28,8 +28,12 @@ TAIL = 40
 LOSSES = 5
 """Times that a lost link is mended in one phase on one host."""
 
-AIR = 30
-"""Seconds that a script may take beyond its steps' own deadlines: the wire, the fence, a busy host."""
+BEHIND_FENCE = 300.0
+"""Seconds for questions of a run: to compare a source takes as long as to read it, behind a fence that takes AIR."""
+
+AIR = 120
+"""Seconds that a script may take beyond its steps' own deadlines: the wire, a busy host, and the fence, which may wait
+60 for what an earlier run left at work, and 30 for docker."""
 
 
 _TURNS = itertools.count(1)
@@ -114,7 +118,8 @@ def ask(machine: Machine, variables: tuple[tuple[str, str], ...], *questions: Co
     """
     answers: list[Answer] = []
     lines: collections.deque[str] = collections.deque(maxlen=TAIL)
-    for signal in machine.run(Script(questions, variables, run=run, turn=next(_TURNS))):
+    deadline = BEHIND_FENCE if run else Script.deadline
+    for signal in machine.run(Script(questions, variables, run=run, turn=next(_TURNS), deadline=deadline)):
         match signal:
             case shell.Answer():
                 answers.append(signal)
