@@ -5,6 +5,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
+from celery.exceptions import WorkerShutdown
 from celery.signals import worker_ready
 
 if TYPE_CHECKING:
@@ -21,7 +22,11 @@ CALM = 1.0
 
 
 class Leave:
-    """What SIGTERM does: the worker takes no more tasks, and shuts down warmly when those it took have begun."""
+    """What SIGTERM does: the worker takes no more tasks, and shuts down warmly when those it took have begun.
+
+    One whose broker is away is looking for it, and hears nothing before it has found, over and over again, that the
+    name leads nowhere: that ends here. A docker that is stopped takes the broker away first.
+    """
 
     def __init__(self, consumer: Any, warmly: Callable[..., Any]) -> None:
         self._consumer = consumer
@@ -31,8 +36,13 @@ class Leave:
         for queue in list(app.amqp.queues.consume_from):
             self._consumer.call_soon(self._consumer.cancel_task_queue, queue)
         # The kernel's own timer: where the broker is away, the worker's loop stands still, and so do those in it.
-        signal.signal(signal.SIGALRM, self._warmly)
+        signal.signal(signal.SIGALRM, self._leave)
         signal.setitimer(signal.ITIMER_REAL, CALM)
+
+    def _leave(self, *heard: Any) -> None:
+        self._warmly(*heard)
+        if self._consumer.connection is None:
+            raise WorkerShutdown(0)
 
 
 @worker_ready.connect
