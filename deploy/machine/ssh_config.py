@@ -130,7 +130,7 @@ class Directions:
 
     def _by_hand(self, name: str, user: str, port: int) -> str:
         words: list[object] = []
-        words += ["-F", self._path] if self._ssh.config != Ssh().config else []
+        words += ["-F", self._path] if self._path != Path(Ssh().config).expanduser() else []
         words += ["-i", Path(self._ssh.identity).expanduser()] if self._ssh.identity else []
         words += ["-p", port] if port else []
         return str(command("ssh", *words, f"{user}@{name}" if user else name))

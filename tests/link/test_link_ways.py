@@ -142,6 +142,7 @@ def test_an_include_is_looked_for_beside_the_user_s_configuration(place: Place) 
     ("host", "ssh", "typed"),
     [
         (Host("web1"), Ssh(), "ssh web1"),
+        (Host("web1"), Ssh(config="{home}/.ssh/config"), "ssh web1"),
         (Host("web1", "eve", 2022), Ssh(), "ssh -p 2022 eve@web1"),
         (Host("web1"), Ssh(config="own config", identity="~/a key"), "ssh -F 'own config' -i '{home}/a key' web1"),
     ],
@@ -149,6 +150,7 @@ def test_an_include_is_looked_for_beside_the_user_s_configuration(place: Place) 
 def test_what_is_to_be_typed_goes_the_way_that_greenroom_goes(place: Place, host: Host, ssh: Ssh, typed: str) -> None:
     """By the address it would pass by the jump host, and the key that the configuration names."""
     place.config("Host web1\n  HostName 10.0.0.5\n  ProxyJump ops@jump:2222\n")
+    ssh.config = ssh.config.format(home=place.home)
     assert Directions(ssh).route(host)[-1].by_hand == typed.format(home=place.home)
 
 
