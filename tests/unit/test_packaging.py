@@ -123,6 +123,14 @@ def test_a_host_whose_dockerd_was_killed_serves_again_by_itself(name: str) -> No
     assert {service["restart"] for service in services.values()} == {"always"}
 
 
+@pytest.mark.parametrize("name", ["colour.yml", "setting_dev.yml", "setting_prod.yml"])
+def test_what_runs_the_app_hears_that_it_is_told_to_stop_before_it_has_said_what_it_does_then(name: str) -> None:
+    services = yaml.safe_load((ROOT / "templates" / name).read_text())["services"].values()
+    apps = [service for service in services if service["image"].startswith("${GREENROOM_IMAGE")]
+    assert apps
+    assert all(service.get("init") is True for service in apps)
+
+
 def test_shellcheck_finds_nothing_in_the_templates_entrypoint() -> None:
     shellcheck = Path(sys.executable).with_name("shellcheck")
     path = ROOT / "templates" / "docker-entrypoint.sh"
