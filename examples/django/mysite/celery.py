@@ -5,6 +5,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
+from celery.bootsteps import RUN
 from celery.exceptions import WorkerShutdown
 from celery.signals import worker_ready
 
@@ -18,7 +19,8 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
 CALM = 1.0
-"""Seconds in which tasks that were taken say that they have begun, so that none is given back and run again."""
+"""Seconds in which tasks that were taken say that they have begun, so that none is given back and run again; and those
+that the worker's loop then has to hear that it is to end."""
 
 
 class Leave:
@@ -31,18 +33,21 @@ class Leave:
     def __init__(self, consumer: Any, warmly: Callable[..., Any]) -> None:
         self._consumer = consumer
         self._warmly = warmly
+        self._told = False
 
     def __call__(self, *_: object) -> None:
         for queue in list(app.amqp.queues.consume_from):
             self._consumer.call_soon(self._consumer.cancel_task_queue, queue)
         # The kernel's own timer: where the broker is away, the worker's loop stands still, and so do those in it.
         signal.signal(signal.SIGALRM, self._leave)
-        signal.setitimer(signal.ITIMER_REAL, CALM)
+        signal.setitimer(signal.ITIMER_REAL, CALM, CALM)
 
     def _leave(self, *heard: Any) -> None:
-        self._warmly(*heard)
-        if self._consumer.connection is None:
-            raise WorkerShutdown(0)
+        if not self._told:
+            self._told = True
+            self._warmly(*heard)
+        elif self._consumer.controller.blueprint.state == RUN:  # the loop has not heard it
+            raise WorkerShutdown(0)  # tasks at work are waited for all the same
 
 
 @worker_ready.connect
