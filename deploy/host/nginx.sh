@@ -136,16 +136,16 @@ connections() {
         END { print found + 0 }'
 }
 
-# drain COLOUR SECONDS: wait until nginx holds no connection to the colour. Two looks must agree: a request may sit
-# between reading the switch and connecting. What is cut at the limit is said. Where docker does not say who is there, it
-# is waited for like a connection.
+# drain COLOUR SECONDS: wait until nginx holds no connection to the colour. Two looks must agree, and not in the second after
+# the switch: a request may sit between reading it and connecting. What is cut at the limit is said. Where docker does not say
+# who is there, it is waited for like a connection.
 drain() {
     if ids=$(of_stack "$PROJECT-$1") && [ -z "$ids" ]; then return 0; fi
     if running=$(nginx_id) && [ -z "$running" ]; then return 0; fi
-    sleep 1 &
-    first=$!
+    rest=
+    switched_long_ago || { sleep 1 & rest=$!; }
     known=$(addresses "$PROJECT-$1") || known=
-    wait "$first"
+    [ -z "$rest" ] || wait "$rest"
     until_deadline "$2" drained "$1" && return 0
     if open=$(connections "$1"); then
         found "$open connections to $1 were still open after $2 s, and are cut"
@@ -153,6 +153,8 @@ drain() {
         found "nginx's connections to $1 could not be counted within $2 s; any that are open are cut"
     fi
 }
+# Its files come and go with each switch. In whole seconds, so that two of them are one at least.
+switched_long_ago() { [ $(($(now) - $(date -r switch +%s 2>/dev/null || now))) -ge 2 ]; }
 drained() {
     nothing_open "$1" || { sleep 0.5; return 1; }
     sleep 0.5

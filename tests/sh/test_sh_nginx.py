@@ -6,6 +6,7 @@ import ctypes
 import itertools
 import os
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -534,6 +535,20 @@ def test_a_drain_waits_until_two_looks_in_a_row_see_nobody(rig: Rig) -> None:
     assert outcome.finished
     assert outcome.lines == []
     assert len([call for call in rig.said if "/proc/net/tcp" in call]) == 6
+
+
+@pytest.mark.parametrize(("age", "naps"), [(0, {"1", "0.5"}), (60, {"0.5"})], ids=["just-now", "a-minute-ago"])
+def test_a_drain_does_not_wait_for_the_second_after_the_switch_where_it_is_over(
+    rig: Rig, age: int, naps: set[str]
+) -> None:
+    sockets(rig, tcp())
+    rig.program("sleep", f"echo $1 >>{rig.base}/naps")
+    (rig.base / "switch").mkdir(exist_ok=True)
+    assert rig.run(shell.command("switch", "green")).finished
+    past = time.time() - age
+    os.utime(rig.base / "switch", (past, past))
+    assert rig.run(shell.command("drain", "blue", 9_999)).finished
+    assert set((rig.base / "naps").read_text().split()) == naps
 
 
 def test_a_drain_says_how_many_connections_are_cut_at_its_limit(rig: Rig) -> None:
