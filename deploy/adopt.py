@@ -118,7 +118,7 @@ def init(folder: Path, console: Console, answers: Answers) -> None:
     if files:
         found = replace(found, compose_file=COMPOSE_FILES[0])
     keys, notes = _keys(folder, found, answers, console, files.get(COMPOSE_FILES[0], ""))
-    config.refuse_odd(keys["project"], keys["hosts"].split(","), keys["domain"], keys["health"])
+    config.refuse_odd(**{key: keys[key] for key in ("project", "hosts", "domain", "health")})
     files |= {"tasks.py": TASKS, FILE: _configuration(keys), ".env.example": _env_example(folder, found, files)}
     files |= dict(_templates(found, keys, _served_by_a_front(folder) if keys["stack"].get("front") else []))
     for name, text in files.items():
@@ -215,8 +215,8 @@ def _keys(
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the values for invoke.yaml, and what a person should know of how they were found."""
 
-    def ask(question: str, default: str) -> str:
-        return default if answers.yes else console.ask(question, default)
+    def ask(key: str, question: str, default: str) -> str:
+        return default if answers.yes else _asked(console, key, question, default)
 
     called = re.sub(r"[^a-z0-9_-]", "", folder.name.lower()).lstrip("_-") or "app"
     stack: dict[str, Any] = {}
@@ -237,14 +237,29 @@ def _keys(
         "kind": found.kind,
         "stack": stack,
         "port": port,
-        "hosts": answers.hosts or ask("which hosts, as user@address, separated by commas?", f"deploy@{SOMEWHERE}"),
-        "domain": answers.domain or ask("which host name do users type?", "localhost"),
-        "health": answers.health or ask("which path answers when the app is fit?", found.health),
+        "hosts": answers.hosts
+        or ask("hosts", "which hosts, as user@address, separated by commas?", f"deploy@{SOMEWHERE}"),
+        "domain": answers.domain or ask("domain", "which host name do users type?", "localhost"),
+        "health": answers.health or ask("health", "which path answers when the app is fit?", found.health),
         "migrate": migrate,
         "workers": [] if stack or "celery" not in found.reads else ["celery", "celery-beat"],
         "beats": _beats(document),
     }
     return keys, notes
+
+
+def _asked(console: Console, key: str, question: str, default: str) -> str:
+    """Ask until the answer is one that invoke.yaml can say."""
+    while True:
+        answer = console.ask(question, default)
+        try:
+            config.refuse_odd(**{key: answer})
+        except ConfigError as error:
+            if answer == default:
+                raise
+            console.say(str(error))
+        else:
+            return answer
 
 
 def _coloured(document: dict[str, Any], answers: Answers, file: str) -> str:

@@ -22,7 +22,7 @@ from deploy.recipe.adopted import Adopted, Outline, outline
 from deploy.recipe.model import App, Colour, Health, Hook, Host
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
 FILE = "invoke.yaml"
 SSH_PORT = 22
@@ -455,17 +455,20 @@ def _subset(every: tuple[Host, ...], wanted: str, where: str) -> tuple[Host, ...
     return tuple(host for host in every if host in chosen)
 
 
-def refuse_odd(project: str, hosts: Iterable[str], domain: str, health: str) -> None:
-    """Refuse what invoke.yaml could not say.
+def refuse_odd(*, project: str = "", hosts: str = "", domain: str = "", health: str = "") -> None:
+    """Refuse what invoke.yaml could not say, of what is said; `hosts` is a list with commas.
 
     Raises:
         ConfigError: with the key's path.
 
     """
-    _must_match(_PROJECT, project, "deploy.project", "a compose project name: lower case letters, digits, - and _")
-    _must_match(_URL_PATH, health, "deploy.health.path", "a path that begins with /")
-    _must_match(_HOST_HEADER, domain, "deploy.health.host", "a host name, as users send it")
-    for index, host in enumerate(hosts):
+    if project:
+        _must_match(_PROJECT, project, "deploy.project", "a compose project name: lower case letters, digits, - and _")
+    if health:
+        _must_match(_URL_PATH, health, "deploy.health.path", "a path that begins with /")
+    if domain:
+        _must_match(_HOST_HEADER, domain, "deploy.health.host", "a host name, as users send it")
+    for index, host in enumerate(hosts.split(",") if hosts else ()):
         _host(host.strip(), f"deploy.envs.prod.hosts[{index}]")
 
 

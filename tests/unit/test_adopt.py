@@ -147,6 +147,25 @@ def test_a_person_is_asked_for_each_file(folder: Path) -> None:
     assert "deploy.tasks" in (folder / "tasks.py").read_text()
 
 
+class Hasty(Person):
+    """Somebody who has to be asked for the hosts again, and again."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**more)
+        self._tries = iter(["deploy@", "deploy@web1, ,", "deploy@web1.example.com"])
+
+    def ask(self, question: str, default: str) -> str:
+        return next(self._tries) if question.startswith("which hosts") else default
+
+
+def test_an_answer_that_cannot_be_is_told_at_once_and_asked_for_again(folder: Path) -> None:
+    compose(folder)
+    said = init(folder, Hasty)
+    assert said.count("deploy.envs.prod.hosts[0]") == 1
+    assert said.count("deploy.envs.prod.hosts[1]") == 1
+    assert written(folder)["envs"]["prod"]["hosts"] == ["deploy@web1.example.com"]
+
+
 def test_a_project_is_not_made_twice(folder: Path) -> None:
     compose(folder)
     init(folder)
