@@ -132,8 +132,12 @@ class Project:
         return Said(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
 
     def environment(self) -> dict[str, str]:
-        """What an operator of this checkout has around them, with a memory of runs that is not the developer's own."""
-        return {**os.environ, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(self.folder.parent / "state")}
+        """What an operator of this checkout has around them, with a memory of runs that is not the developer's own.
+
+        And a Python that compiles once: machines for tests have some that keep nothing, operators' have not.
+        """
+        state = str(self.folder.parent / "state")
+        return {**os.environ, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": state, "PYTHONDONTWRITEBYTECODE": ""}
 
 
 def releases(said: Said) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -67,6 +68,21 @@ def greenroom(*words: str) -> str:
         text=True,
         check=True,
     ).stdout
+
+
+@pytest.mark.parametrize(("said", "kept"), [("", True), ("1", False)], ids=["usually", "python-is-told-not-to"])
+def test_a_start_from_a_checkout_compiles_the_package_once(tmp_path: Path, said: str, kept: bool) -> None:
+    shutil.copytree(ROOT / "deploy", tmp_path / "deploy", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "tasks.py").write_text("from deploy.tasks import ns\n")
+    subprocess.run(
+        [sys.executable, "-m", "invoke", "--list"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": said},
+        capture_output=True,
+        check=True,
+    )
+    assert bool([*tmp_path.glob("deploy/__pycache__/tasks.*.pyc")]) == kept
+    assert not (tmp_path / "__pycache__").exists()
 
 
 def test_the_list_of_tasks_reads_as_a_table_of_contents() -> None:
