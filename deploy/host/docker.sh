@@ -171,20 +171,25 @@ settings_ready() {
     shift
     for service; do
         until_deadline "$limit_of_settings" service_ready "$service" || {
-            complain "$service of $SETTINGS is $(service_state "$service")"
+            state=$(service_state "$service") || state="not to be seen: docker does not say"
+            complain "$service of $SETTINGS is $state"
             service_log "$SETTINGS" "$service"
             return 1
         }
     done
 }
 
+# service_state SERVICE: what docker calls the state of its newest container. It fails where docker does not say.
 service_state() {
-    docker ps -a --filter "label=com.docker.compose.project=$SETTINGS" \
-        --filter "label=com.docker.compose.service=$1" --format '{{.Status}}' | head -n 1
+    states=$(docker ps -a --filter "label=com.docker.compose.project=$SETTINGS" \
+        --filter "label=com.docker.compose.service=$1" --format '{{.Status}}') || return
+    printf '%s\n' "$states" | head -n 1
 }
 
+# service_ready SERVICE: a look that docker does not let us take is waited for as what is not there yet.
 service_ready() {
-    case $(service_state "$1") in
+    state=$(service_state "$1") || state=
+    case $state in
         *"(health: starting)"* | "") sleep 0.3 && return 1 ;;
         *"(unhealthy)"*) return 2 ;;
         Up*) return 0 ;;
@@ -207,7 +212,8 @@ watch_services() {
     first=
     while [ $(($(since_boot) - began)) -lt "$limit_of_watch" ]; do
         for service; do
-            case $(service_state "$service") in
+            state=$(service_state "$service") || return
+            case $state in
                 *"(unhealthy)"*) service_failed "$service" && return 1 ;;
                 Up*) ;;
                 *) service_failed "$service" && return 1 ;;
@@ -230,17 +236,24 @@ service_failed() {
 # starts_of SERVICE...: each container with the number of times that docker started it anew.
 starts_of() {
     for service; do
-        for id in $(docker ps -aq --filter "label=com.docker.compose.project=$SETTINGS" \
-            --filter "label=com.docker.compose.service=$service"); do
+        ids=$(docker ps -aq --filter "label=com.docker.compose.project=$SETTINGS" \
+            --filter "label=com.docker.compose.service=$service") || return
+        for id in $ids; do
             docker inspect -f '{{.Id}} {{.RestartCount}}' "$id" || return
         done
     done
 }
 
-# stack_broken STACK: true, with the reason, when a container of it has ended or begun anew.
+# stack_broken STACK: true, with the reason, when a container of it has ended or begun anew; 2 where docker does not say.
+# One that goes between the two questions is no reason.
 stack_broken() {
-    for id in $(of_stack "$1"); do
-        found=$(docker inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.RestartCount}} {{.Name}}' "$id") || continue
+    ids=$(of_stack "$1") || return 2
+    for id in $ids; do
+        found=$(docker inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.RestartCount}} {{.Name}}' "$id") || {
+            left=$(of_stack "$1") || return 2
+            case $newline$left$newline in *"$newline$id$newline"*) return 2 ;; esac
+            continue
+        }
         # shellcheck disable=SC2086  # four words without spaces
         set -- "$1" $found
         [ "$2" = running ] && [ "$4" = 0 ] && continue

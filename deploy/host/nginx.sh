@@ -56,7 +56,7 @@ gate() {
 # gate_look COLOUR [LOOKS]: one docker exec a second, ten looks in it: starting an exec costs as much as ten looks. An answer counts if the door
 # says that it came from one of the colour's own containers, or does not say (templates/nginx/doors.conf).
 gate_look() {
-    own=$(addresses "$PROJECT-$1")
+    own=$(addresses "$PROJECT-$1") || { sleep 0.5; return 1; }
     # shellcheck disable=SC2016  # expanded inside the container
     in_nginx sh -c 'i=0
         while [ $i -lt "$4" ]; do
@@ -100,14 +100,20 @@ watch_colour() {
     missed=0
     unanswered=0
     while [ $(($(since_boot) - began)) -lt "$2" ]; do
-        if stack_broken "$PROJECT-$1"; then
+        broken=0
+        stack_broken "$PROJECT-$1" || broken=$?
+        if [ "$broken" = 0 ]; then
             stack_log "$PROJECT-$1"
             return 1
         fi
         looks=$((looks + 1))
-        if answers "$1"; then missed=0; else missed=$((missed + 1)) unanswered=$((unanswered + 1)); fi
+        if [ "$broken" = 1 ] && answers "$1"; then missed=0; else missed=$((missed + 1)) unanswered=$((unanswered + 1)); fi
         if [ "$missed" = 3 ]; then
-            complain "$1 has stopped answering GET $HEALTH_PATH (three looks in a row)"
+            if [ "$broken" = 2 ]; then
+                complain "docker does not say how $1 is (three looks in a row)"
+            else
+                complain "$1 has stopped answering GET $HEALTH_PATH (three looks in a row)"
+            fi
             stack_log "$PROJECT-$1"
             return 1
         fi

@@ -403,6 +403,25 @@ def test_a_worker_that_begins_anew_between_two_looks_fails_the_settle_delay(rig:
     assert "log of celery" in lines
 
 
+def test_a_worker_of_which_docker_does_not_tell_how_it_is_has_not_ended_and_not_begun_anew(rig: Rig) -> None:
+    states(rig, "celery", "Up 1 second")
+    starts(rig, "celery", 0)
+    for question in (f"ps -a {SETTINGS_PS}=celery *", f"ps -aq {SETTINGS_PS}=celery"):
+        rig.docker(question, ("Up 1 second" if "-a " in question else "celery1", ""), (0, 1), "echo 'asked' >&2")
+        status, lines = watched(rig, "celery", seconds=30)
+        assert (status, set(lines)) == (1, {"asked"})
+
+
+def test_a_service_that_docker_does_not_tell_of_is_waited_for_and_not_called_absent(rig: Rig) -> None:
+    rig.short_sleeps()
+    rig.docker(f"ps -a {SETTINGS_PS}=redis *", ("", "", "Up 3 minutes"), (1, 1, 0))
+    assert ready(rig, "redis") == (0, [])
+    rig.docker("ps -a*", does="echo 'no answer' >&2", status=1)
+    status, lines = ready(rig, "redis", seconds=0)
+    assert status == 1
+    assert lines[:3] == ["no answer", "no answer", "redis of app-setting-prod is not to be seen: docker does not say"]
+
+
 def test_a_service_that_takes_too_long_fails_at_its_limit(rig: Rig) -> None:
     states(rig, "redis", "Up 1 second (health: starting)")
     status, lines = ready(rig, "redis", seconds=0)
@@ -463,9 +482,18 @@ def test_one_broken_container_among_several_is_found(rig: Rig) -> None:
 
 
 def test_a_container_that_goes_while_one_looks_is_no_reason(rig: Rig) -> None:
-    rig.colour_runs("blue", "aaa")
+    rig.docker(OF_BLUE, ("aaa\nbbb\n", "bbb\n"))
     rig.docker("inspect -f * aaa", status=1)
+    rig.inspects("bbb", "running 0 0 /app-blue-web-2")
     assert broken(rig) == (False, "")
+
+
+@pytest.mark.parametrize("question", [OF_BLUE, "inspect -f * aaa"], ids=["who-is-there", "how-it-is"])
+def test_a_stack_that_docker_does_not_tell_of_is_neither_whole_nor_broken(rig: Rig, question: str) -> None:
+    rig.colour_runs("blue", "aaa")
+    rig.docker(question, does="echo 'no answer' >&2", status=1)
+    outcome = rig.run(shell.command("stack_broken", "app-blue"))
+    assert (outcome.ends, outcome.lines) == ({0: 2}, ["no answer"])
 
 
 def test_a_stack_without_containers_is_not_broken(rig: Rig) -> None:

@@ -71,6 +71,15 @@ def test_only_images_of_earlier_releases_go(rig: Rig) -> None:
     assert gone == ["20261123-011943-ef8442b", "20261123-011943"]
 
 
+@pytest.mark.parametrize("question", ["ps -aq *app-blue", "ps -aq *app-green", "images *"])
+def test_no_image_goes_where_docker_does_not_say_what_is_there(rig: Rig, question: str) -> None:
+    stacks(rig)
+    rig.docker("images --format {{.Tag}} app", "20261123-011943\n")
+    rig.docker(question, does="echo 'no answer' >&2", status=1)
+    outcome = rig.run(image.forget_here().command)
+    assert (outcome.ends, outcome.lines) == ({0: 1}, ["no answer"])
+
+
 def test_where_the_app_itself_runs_every_image_stays(rig: Rig) -> None:
     stacks(rig, "c1\n")
     assert rig.run(image.forget_here().command).finished

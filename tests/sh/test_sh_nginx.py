@@ -295,6 +295,16 @@ def test_a_colour_that_answers_late_passes_the_gate(rig: Rig) -> None:
     assert len([call for call in rig.said if " sh -c " in call]) == 2
 
 
+def test_a_gate_goes_on_where_docker_does_not_say_who_is_there(rig: Rig) -> None:
+    rig.nginx_runs()
+    rig.colour_runs("green", "aaa")
+    rig.docker("ps -aq *", ("", "aaa\n"), (1, 0))
+    rig.short_sleeps()
+    curl(rig, "green")
+    assert gate(rig) == (0, "")
+    assert len([call for call in rig.said if " sh -c " in call]) == 1
+
+
 def test_a_gate_that_times_out_says_what_was_asked_what_came_and_shows_the_log(rig: Rig) -> None:
     rig.nginx_runs()
     rig.colour_runs("green", "aaa", "bbb")
@@ -424,6 +434,15 @@ def test_a_watch_tolerates_two_missed_looks_again_and_again(rig: Rig) -> None:
     rig.colour_runs("blue", "aaa")
     _, _, alive = watch(rig, 9_999)
     assert alive == 11
+
+
+def test_a_watch_misses_a_look_where_docker_does_not_say_how_the_colour_is(rig: Rig) -> None:
+    looks(rig, 0)
+    rig.colour_runs("blue", "aaa")
+    rig.docker("ps -aq *", ("", "", "aaa\n", ""), (1, 1, 0, 1))
+    status, lines, alive = watch(rig, 9_999)
+    assert (status, alive) == (1, 5)
+    assert lines == ["docker does not say how blue is (three looks in a row)"]
 
 
 def test_a_watch_of_a_healthy_colour_ends_with_its_time_and_speaks_meanwhile(rig: Rig) -> None:
