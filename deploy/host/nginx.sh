@@ -4,9 +4,7 @@
 
 # nginx_id: of its container, or nothing where it does not run. It fails where docker does not say.
 nginx_id() {
-    proxies=$(docker ps -q --filter "label=com.docker.compose.project=$SETTINGS" \
-        --filter "label=com.docker.compose.service=$PROXY" \
-        --filter label=com.docker.compose.oneoff=False) || return
+    proxies=$(of_service "$PROXY" -q) || return
     printf '%s\n' "$proxies" | head -n 1
 }
 

@@ -298,7 +298,7 @@ def test_a_colour_that_answers_late_passes_the_gate(rig: Rig) -> None:
 def test_a_gate_goes_on_where_docker_does_not_say_who_is_there(rig: Rig) -> None:
     rig.nginx_runs()
     rig.colour_runs("green", "aaa")
-    rig.docker("ps -aq *", ("", "aaa\n"), (1, 0))
+    rig.docker("ps -a *", ("", "aaa\n"), (1, 0))
     rig.short_sleeps()
     curl(rig, "green")
     assert gate(rig) == (0, "")
@@ -439,7 +439,7 @@ def test_a_watch_tolerates_two_missed_looks_again_and_again(rig: Rig) -> None:
 def test_a_watch_misses_a_look_where_docker_does_not_say_how_the_colour_is(rig: Rig) -> None:
     looks(rig, 0)
     rig.colour_runs("blue", "aaa")
-    rig.docker("ps -aq *", ("", "", "aaa\n", ""), (1, 1, 0, 1))
+    rig.docker("ps -a *", ("", "", "aaa\n", ""), (1, 1, 0, 1))
     status, lines, alive = watch(rig, 9_999)
     assert (status, alive) == (1, 5)
     assert lines == ["docker does not say how blue is (three looks in a row)"]
@@ -574,10 +574,10 @@ def test_where_nginx_does_not_run_nobody_is_connected(rig: Rig) -> None:
     assert rig.run(shell.command("drain", "blue", 9_999)).finished
 
 
-@pytest.mark.parametrize("question", ["ps -aq *", NGINX_PS], ids=["of-the-colour", "of-nginx"])
+@pytest.mark.parametrize("question", ["ps -a *", NGINX_PS], ids=["of-the-colour", "of-nginx"])
 def test_a_drain_waits_where_docker_does_not_say_who_is_there(rig: Rig, question: str) -> None:
     sockets(rig, tcp())
-    rig.docker(question, ("", "aaa\n" if question.startswith("ps -aq") else "ngx1\n"), status=(1, 0))
+    rig.docker(question, ("", "aaa\n" if question.startswith("ps -a") else "ngx1\n"), status=(1, 0))
     assert rig.run(shell.command("drain", "blue", 9_999)).finished
     assert len([call for call in rig.said if "/proc/net/tcp" in call]) == 2
 

@@ -288,7 +288,8 @@ def test_services_are_restarted_one_after_the_other(rig: Rig) -> None:
     for service, ident in (("redis", "aa1"), ("celery", "")):
         rig.docker(
             "ps -q --filter label=com.docker.compose.project=app-setting-prod"
-            f" --filter label=com.docker.compose.service={service}",
+            f" --filter label=com.docker.compose.service={service}"
+            " --filter label=com.docker.compose.oneoff=False",
             ident,
         )
     rig.docker("restart aa1")
