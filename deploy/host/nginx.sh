@@ -82,8 +82,18 @@ switch() {
     esac
 }
 
-# await_serving COLOUR: nginx itself says that this colour is live, and the public door answers.
-await_serving() { until_deadline 15 serving_look "$1" || { complain "nginx does not serve $1 through its public door"; return 1; }; }
+# await_serving COLOUR: nginx itself says that this colour is live, and the public door answers. During maintenance that door
+# is open for the health check's path alone, which may have another name since.
+await_serving() {
+    [ ! -f switch/maintenance ] || open_for_health || return
+    until_deadline 15 serving_look "$1" && return
+    live=$(in_nginx curl -s -m 5 http://127.0.0.1:8002/)
+    told=$(in_nginx curl -s -m 5 -o /dev/null -w 'status %{http_code}' -H "Host: $HEALTH_HOST" "http://127.0.0.1:80$HEALTH_PATH")
+    complain "nginx does not serve $1 through its public door: live there is ${live:-nobody}, and GET $HEALTH_PATH" \
+        "(Host: $HEALTH_HOST) gets ${told:-no answer}"
+    [ ! -f switch/maintenance ] || complain "maintenance is on here: does nginx let $HEALTH_PATH through, as maintenance.conf does?"
+    return 1
+}
 serving_look() {
     # shellcheck disable=SC2016  # expanded inside the container
     in_nginx sh -c 'test "$(curl -sf -m 5 http://127.0.0.1:8002/)" = "$3" &&
@@ -165,9 +175,10 @@ drained() {
 nothing_open() { open=$(connections "$1") && [ "$open" = 0 ]; }
 
 # maintain TEXT: users get the maintenance page; TEXT says who wanted it. The health check's path is opened first.
-maintain() {
+maintain() { open_for_health && replace switch/maintenance "$1"; }
+open_for_health() {
     open="switch/open${HEALTH_PATH%%\?*}"
-    mkdir -p "$open" && true >"$open/.open" && replace switch/maintenance "$1"
+    mkdir -p "$open" && true >"$open/.open"
 }
 end_maintenance() { rm -f switch/maintenance && rm -rf switch/open; }
 

@@ -365,7 +365,9 @@ def serves(rig: Rig, colour: str, *, public: bool) -> None:
     rig.program(
         "curl",
         f"""case $* in
-"-sf -m 5 http://127.0.0.1:8002/") echo {colour} ;;
+"-sf -m 5 http://127.0.0.1:8002/" | "-s -m 5 http://127.0.0.1:8002/") echo {colour} ;;
+"-s -m 5 -o /dev/null -w status %{{http_code}} -H Host: app.example.com http://127.0.0.1:80/healthz")
+    printf 'status 503' ;;
 "-sf -o /dev/null -m 5 -H Host: app.example.com http://127.0.0.1:80/healthz") exit {0 if public else 22} ;;
 *) echo "curl $*"; exit 99 ;;
 esac""",
@@ -388,8 +390,39 @@ def test_a_colour_is_served_when_nginx_says_so_and_its_public_door_answers(rig: 
 
 @pytest.mark.parametrize(("colour", "public"), [("blue", True), ("green", False), ("", True)])
 def test_a_colour_is_not_served_while_either_door_says_otherwise(rig: Rig, colour: str, public: bool) -> None:
+    """What is not told of a door, nobody can mend."""
     serves(rig, colour, public=public)
-    assert serving(rig) == (1, "nginx does not serve green through its public door")
+    status, said = serving(rig)
+    assert status == 1
+    assert said.endswith(
+        f"public door: live there is {colour or 'nobody'}, and GET /healthz (Host: app.example.com) gets status 503"
+    )
+
+
+def test_a_health_check_that_has_another_path_since_maintenance_began_is_let_through_by_the_flip(rig: Rig) -> None:
+    serves(rig, "green", public=True)
+    assert rig.run(shell.command("maintain", "by ann"), HEALTH_PATH="/old").finished
+    switch = rig.base / "switch"
+    opens = f"[ -f {switch}/open/healthz/.open ] || exit 22"
+    rig.program("curl", f"case $* in *:8002/) echo green ;; *) {opens} ;; esac", inside=True)
+    assert serving(rig) == (0, "")
+    assert (switch / "open" / "old" / ".open").exists()
+
+
+def test_a_flip_that_maintenance_hides_says_so(rig: Rig) -> None:
+    serves(rig, "green", public=False)
+    assert rig.run(shell.command("maintain", "by ann")).finished
+    status, said = serving(rig)
+    assert status == 1
+    assert said.splitlines()[1:] == [
+        "maintenance is on here: does nginx let /healthz through, as maintenance.conf does?"
+    ]
+
+
+def test_without_maintenance_a_flip_opens_nothing(rig: Rig) -> None:
+    serves(rig, "green", public=True)
+    assert serving(rig) == (0, "")
+    assert not (rig.base / "switch").exists()
 
 
 # --- the watch -------------------------------------------------------------------------------------------------
