@@ -288,7 +288,7 @@ exit 64""",
         process = self.popen(shell.waiting(apart=True), apart=True)
         out, said = process.communicate(first, timeout=30)
         self.assert_nothing_unknown()
-        return out, outcome(said, process.returncode)
+        return shell.Opening(TOKEN).passed(out), outcome(said, process.returncode)
 
     def run_text(self, text: str, payload: bytes = b"") -> Outcome:
         """Run a script's text."""
