@@ -493,6 +493,26 @@ def test_maintenance_lasts_through_deploys_and_status_shows_it(operator_of: Any)
     assert "nothing to do" in operator.text
 
 
+def test_a_lock_that_is_lost_when_maintenance_is_on_already_calls_a_human(
+    operator_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run on other hosts may lose the first one's to somebody else; what was touched by then must be said."""
+    operator = operator_of(2)
+    operator.deploy()
+    real = Run.phase
+
+    def phase(run: Run, each: Phase, *more: Any) -> None:
+        real(run, each, *more)
+        if each is Phase.FLIP:
+            run.lock.lost = Locked("another run has been at work")
+
+    monkeypatch.setattr(Run, "phase", phase)
+    with pytest.raises(NeedsHuman, match=r"(?s)another run has been at work.*It is done on every host") as caught:
+        operator.does(operate.maintenance, "moving house")
+    assert caught.value.exit_code == 3
+    assert all(box.maintenance for box in operator.world.boxes.values())
+
+
 @pytest.mark.parametrize("before", ["", "moving house"])
 def test_maintenance_that_one_nginx_does_not_look_at_is_undone_everywhere(operator_of: Any, before: str) -> None:
     operator = operator_of(2)
