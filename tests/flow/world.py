@@ -59,7 +59,7 @@ class Box:
     `sick` holds images that never become healthy here, `refuse` words that fail here and how often; for so many
     attempts to come back to it, it is `away`. On a `full` disk no new holder can be written down. Its engine may not
     take images from which layers were left out (`takes_parts`); `sent` is what was left out of those that it sent; so
-    many of its first reads end with its link (`breaks_reads`). From a registry it `gets_another` image than was pushed;
+    many of its first reads end with its link (`breaks_reads`). It `gets_another` image than was sent or pushed;
     `logins` are what it was given to log in there. A cut link is its reboot if it `reboots`; while its
     `engine_starts`, the fence cannot look at what docker runs. Its clock is `clock_ahead` seconds ahead.
     """
@@ -697,8 +697,7 @@ class _Words:
         if (not self.box.takes_parts and set(sent["layers"]) != needed) or needed - there - set(sent["layers"]):
             self.answer("refused", "no such file or directory")
             return
-        self.box.images.add(self.image())
-        self.do_tell_built()
+        self._tell_what_came()
 
     def do_push_image(self, name: str, tag: str) -> None:
         digest, login = self._docket()
@@ -715,12 +714,15 @@ class _Words:
         if self.world.registry.get(digest) != self.image():
             self.said.append(Line("manifest unknown"))
             return 1
+        self._tell_what_came()
+        return 0
+
+    def _tell_what_came(self) -> None:
         self.box.images.add(self.image())
         if self.box.gets_another:
             self.answer("built", "another", "another")
         else:
             self.do_tell_built()
-        return 0
 
     def _docket(self) -> tuple[str, bytes]:
         assert self.parcel is not None, "a registry without its papers"
