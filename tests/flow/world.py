@@ -517,12 +517,16 @@ class _Words:
             self.answer("history", line)
 
     def do_tell_logs(self, _since: str, lines: str, *services: str) -> None:
+        found: list[tuple[str, str, str]] = []
         for c in self._logging(*services):
             self.answer("log_of", f"{c.stack}/{c.service}")
-            written = self.box.logs.get(c.service, [])
-            self.said += [
-                Line(text) for text in (written if lines == "all" else written[-int(lines) :] * bool(int(lines)))
-            ]
+            written, at = self.box.logs.get(c.service, []), ""
+            for text in written if lines == "all" else written[-int(lines) :] * bool(int(lines)):
+                stamp, _, rest = text.partition(" ")
+                at, text = (stamp, rest) if stamp.endswith("Z") else (at, text)  # noqa: PLW2901  # its time is apart
+                found.append((at, f"{c.stack}/{c.service}", text))
+        for each in sorted(found, key=lambda each: each[0]):
+            self.answer("logged", each[1], each[0], each[2])
 
     def do_follow_logs(self, _lease: str, _since: str, _lines: str, *services: str) -> int:
         """Follow until the link breaks: hosts whose services have written nothing lose it at once."""
