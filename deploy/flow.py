@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from deploy import clock, lock, papers, release, source
 from deploy.apply import ask
 from deploy.console.events import Event
-from deploy.errors import ConfigError, Failed, GreenroomError, HostFailures, Interrupted, Refused, Unfit
+from deploy.errors import ConfigError, Failed, GreenroomError, HostFailures, Interrupted, NeedsHuman, Refused, Unfit
 from deploy.recipe import facts as questions
 from deploy.recipe import image, preflight, standing, waiting
 from deploy.recipe import plan as plans
@@ -206,10 +206,17 @@ def finish(run: Run, planned: Plans, broken: GreenroomError) -> None:
     """Do what needs no undo, because it may be done again: on all hosts, whatever happens on one.
 
     `broken` says what that means for hosts and users; it is raised, with the reason, for a failure of any kind.
+    One that calls a human says that something was done before this.
+
+    Raises:
+        Refused: the lock was lost, and nothing was done before.
+
     """
     try:
         run.phase(Phase.FINISH, planned, no_parcels)
-    except (HostFailures, Interrupted, KeyboardInterrupt) as error:
+    except (HostFailures, Interrupted, KeyboardInterrupt, Refused) as error:
+        if isinstance(error, Refused) and not isinstance(broken, NeedsHuman):
+            raise
         raise type(broken)(f"{str(error) or STOPPED}\n{broken.what}", mend=broken.mend) from None
 
 

@@ -175,6 +175,7 @@ class Payload:
 
     def __init__(self, sh: _Sh) -> None:
         self._sh = sh
+        self._opening = shell.Opening(sh.token)
 
     def read(self, size: int, /) -> bytes:
         """Return at most `size` bytes, b"" at the end.
@@ -185,13 +186,14 @@ class Payload:
             StepFailed: the script said no, or was ended.
 
         """
-        block = self._sh.read(size)
-        if not block:
-            said = [each for line in self._sh.complaints() for each in shell.parse(line, self._sh.token)]
-            if shell.Finished() not in said:
-                tail = tuple(each.text for each in said if isinstance(each, shell.Line) and each.text)
-                raise StepFailed("send the image: failed: " + "; ".join(tail[-3:]), tail=tail)
-        return block
+        while block := self._sh.read(size):
+            if payload := self._opening.passed(block):
+                return payload
+        said = [each for line in self._sh.complaints() for each in shell.parse(line, self._sh.token)]
+        if shell.Finished() not in said:
+            tail = tuple(each.text for each in said if isinstance(each, shell.Line) and each.text)
+            raise StepFailed("send the image: failed: " + "; ".join(tail[-3:]), tail=tail)
+        return b""
 
     def close(self) -> None:
         self._sh.close()

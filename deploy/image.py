@@ -76,22 +76,23 @@ class Freight:
                     case "refused":
                         self._refused[host] = answer.values[0]
 
-    def refusals(self, cargoes: Iterable[Cargo]) -> dict[Host, str]:
+    def refusals(self) -> dict[Host, str]:
         """Return which hosts did not take what they were sent, and why; they will be sent everything."""
-        for cargo in cargoes:
-            if cargo.to in self._built and not image.same(self._built[cargo.to], self._built[cargo.source]):
-                self._refused[cargo.to] = f"it is another image than the one on {cargo.source}"
         refused, self._refused = self._refused, {}
         for host in refused:
             self._there.pop(host, None)
         return refused
 
-    def others(self, dockets: Iterable[Docket]) -> dict[Host, str]:
-        """Return which hosts pulled something else than what was built, and what is to be said of it."""
+    def others(self, parcels: Iterable[Cargo | Docket]) -> dict[Host, str]:
+        """Return which hosts have something else than what was built, and what is to be said of it.
+
+        To send it once more would be in vain: a host loads nothing where it has an image of that name.
+        """
         return {
-            docket.to: f"what the registry gave is another image than the one on {docket.source}"
-            for docket in dockets
-            if not image.same(self._built[docket.to], self._built[docket.source])
+            each.to: f"{'pull' if isinstance(each, Docket) else 'take'} the image: "
+            f"what came is another image than the one on {each.source}"
+            for each in parcels
+            if not image.same(self._built[each.to], self._built[each.source])
         }
 
     def open(self, parcel: Cargo | Docket, ways: Ways) -> IO[bytes]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import collections
+import heapq
+import queue
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING
 
@@ -9,6 +13,7 @@ from deploy import envfile, lock, release, source
 from deploy.apply import ask, listen
 from deploy.console.events import Event
 from deploy.errors import Failed, GreenroomError, HostFailures, Interrupted, NeedsHuman, Refused, Unfit
+from deploy.fleet import AT_ONCE
 from deploy.flow import consent, finish, fit, tell_of_maintenance, tell_of_waiting, with_purpose
 from deploy.lock import LEASE
 from deploy.recipe import facts as questions
@@ -21,7 +26,7 @@ from deploy.run import STOPPED, Terms, engaged, no_parcels, observe
 from deploy.source import Templates, Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from deploy.apply import Machine
     from deploy.config import Setup
@@ -37,6 +42,9 @@ if TYPE_CHECKING:
 HOUR = 3_600
 DAY = 86_400
 """Seconds: logs are read for an hour at most, and followed for a day; so long may a command take, too."""
+
+AHEAD = 1000
+"""Lines that are read of one host's logs before those of another come."""
 
 # --- looking ---------------------------------------------------------------------------------------------------
 
@@ -110,22 +118,49 @@ def logs(setup: Setup, connect: Connect, console: Console, wanted: Wanted) -> No
         Refused: no host has such a service.
 
     """
-    told = _told(setup.app, connect(), wanted)
-    found = [(line, host) for host, lines in told.items() for line in lines if isinstance(line, LogLine)]
-    tell = _teller(console, told)
-    for line, host in sorted(found, key=lambda each: each[0].at):
-        if wanted.takes(line):
-            tell(host, line)
+    fleet = connect()
+    tell = _teller(console, [machine.host for machine in fleet.machines])
+    _tell_in_order(setup.app, fleet, wanted, tell, lambda: console.unheard or fleet.stop(patient=True))
 
 
-def _told(app: App, fleet: Fleet, wanted: Wanted) -> dict[Host, list[LogLine | str]]:
+def _tell_in_order(
+    app: App, fleet: Fleet, wanted: Wanted, tell: Callable[[Host, LogLine], None], over: Callable[[], bool]
+) -> None:
+    """Merge the lines of all hosts as they come: a host is read no further than AHEAD of the others."""
     script = Script((log_words.tell(wanted),), questions.variables(app), deadline=HOUR)
-    told = fleet.each(
-        lambda machine: list(log_words.read(app, listen(machine, script, lambda: fleet.stop(patient=True))))
-    )
-    if not any(told.values()):
+    # Hosts that wait for a thread would be waited for by those that have one.
+    size = AHEAD if len(fleet.machines) <= AT_ONCE else 0
+    lines: dict[Host, queue.Queue[LogLine | None]] = {m.host: queue.Queue(size) for m in fleet.machines}
+    services: set[str] = set()
+
+    def read(machine: Machine) -> None:
+        try:
+            for each in log_words.read(app, listen(machine, script, over)):
+                if isinstance(each, str):
+                    services.add(each)
+                elif wanted.takes(each):
+                    lines[machine.host].put(each)
+        finally:
+            lines[machine.host].put(None)
+
+    def taken(host: Host) -> Iterator[tuple[str, Host, LogLine]]:
+        while line := lines[host].get():
+            yield line.at, host, line
+
+    def merge() -> None:
+        merged = heapq.merge(*map(taken, lines), key=lambda each: each[0])
+        try:
+            for _, host, line in merged:
+                tell(host, line)
+        finally:
+            collections.deque(merged, 0)  # whatever happened, no host waits for room
+
+    with ThreadPoolExecutor(1) as pool:
+        merging = pool.submit(merge)
+        fleet.each(read)
+    merging.result()
+    if not services:
         raise Refused(f"no container of {' or '.join(wanted.services) or app.project} is there", mend="see: inv ps")
-    return told
 
 
 def follow(setup: Setup, connect: Connect, console: Console, wanted: Wanted) -> None:
@@ -140,12 +175,12 @@ def follow(setup: Setup, connect: Connect, console: Console, wanted: Wanted) -> 
 
     """
     fleet = connect()
-    _told(setup.app, fleet, replace(wanted, lines="0"))
     tell = _teller(console, [machine.host for machine in fleet.machines])
 
     def over() -> bool:
         return console.unheard or fleet.stop(patient=False)
 
+    _tell_in_order(setup.app, fleet, replace(wanted, lines="0"), tell, over)
     try:
         fleet.each(lambda machine: _follow(setup.app, machine, wanted, tell, over))
     except Interrupted:

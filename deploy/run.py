@@ -265,29 +265,27 @@ class Run:
             HostFailures: a host does not take it whole, either.
 
         """
-        parcels = [step.parcel for each in planned.values() for step in each.of(Phase.SHIP)]
-        cargoes = [parcel for parcel in parcels if isinstance(parcel, Cargo)]
-        refused = self.freight.refusals(cargoes)
+        refused = self.freight.refusals()
         if not refused:
             return
         for host, why in refused.items():
             self.console.emit(Event("note", host=str(host), text=f"all of the image is sent: {why}"))
         self._perform(Phase.SHIP, planned, no_parcels, self.fleet.part(refused))
-        refused = self.freight.refusals(cargoes)
+        refused = self.freight.refusals()
         if refused:
             raise HostFailures({str(host): StepFailed(f"take the image: {why}") for host, why in refused.items()})
 
     def _refuse_others(self, planned: Plans) -> None:
-        """Go no further where a registry gave something else than what was built.
+        """Go no further where something else came than what was built.
 
         Raises:
             HostFailures: these hosts have another image.
 
         """
         parcels = [step.parcel for each in planned.values() for step in each.of(Phase.SHIP)]
-        others = self.freight.others(parcel for parcel in parcels if isinstance(parcel, Docket))
+        others = self.freight.others(parcel for parcel in parcels if isinstance(parcel, (Cargo, Docket)))
         if others:
-            raise HostFailures({str(host): StepFailed(f"pull the image: {why}") for host, why in others.items()})
+            raise HostFailures({str(host): StepFailed(why) for host, why in others.items()})
 
     def _mend(self, machine: Machine) -> None:
         self.lock.mend(machine, lambda: self.fleet.stop(patient=False))

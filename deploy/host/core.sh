@@ -37,7 +37,8 @@ now() { date +%s; }
 since_boot() { read -r uptime _ </proc/uptime && echo "${uptime%%.*}"; }
 
 # hook SECONDS must|may JSON WORD...: a program of the project's, in its source. One that must say yes may say no. It has
-# five seconds to end when its time is over; or none, where `timeout` is an older busybox's, which knows no -k.
+# five seconds to end when its time is over; or none, where `timeout` is an older busybox's, which knows no -k. `timeout` holds
+# the fence for it (lock.sh), and it does not itself: what it leaves behind that ends in time goes on, and holds up nobody.
 hook() {
     limit=$1
     weight=$2
@@ -48,21 +49,23 @@ hook() {
     sure="-k 5"
     timeout -k 5 1 sleep 0 2>/dev/null || sure="-s KILL"
     began=$(since_boot)
-    # shellcheck disable=SC2086  # two words
+    jot hook "$own"
+    # shellcheck disable=SC2016,SC2086  # expanded by that sh; two words
     (cd source && export GREENROOM_PROJECT="$PROJECT" GREENROOM_RELEASE="$RELEASE" GREENROOM_HOOK="$own" &&
-        printf '%s\n' "$facts" | timeout $sure "$limit" "$@") || refused=$?
-    [ $(($(since_boot) - began)) -lt "$limit" ] || end_what_has "GREENROOM_HOOK=$own"
+        printf '%s\n' "$facts" | timeout $sure "$limit" sh -c 'exec "$@" 8>&-' sh "$@") || refused=$?
+    [ $(($(since_boot) - began)) -lt "$limit" ] || end_what_has KILL "GREENROOM_HOOK=$own"
+    rm -f hook
     [ "$refused" != 0 ] || return 0
     [ "$weight" = may ] || return "$refused"
     answer found "it failed (exit status $refused); the run does not hang on it"
 }
 
-# end_what_has SETTING: whatever was started with this in its environment. `timeout` ends one process, or a group that a
+# end_what_has SIGNAL SETTING: whatever was started with this in its environment. `timeout` ends one process, or a group that a
 # child may have left.
 end_what_has() {
     for each in /proc/[0-9]*; do
         { settings_of_it=$(cat "$each/environ"); } 2>/dev/null # bash warns of the zeros that it leaves out
-        case $settings_of_it in *"$1"*) kill -KILL "${each#/proc/}" 2>/dev/null ;; esac
+        case $settings_of_it in *"$2"*) kill "-$1" "${each#/proc/}" 2>/dev/null ;; esac
     done
     return 0
 }

@@ -2,7 +2,22 @@
 # Build and start through compose; look and tear down through docker, by compose's labels, which compose v1, v2 and
 # v5 all set alike while their container names and their `ps --format` differ.
 
-of_stack() { docker ps -aq --filter "label=com.docker.compose.project=$1"; }
+# of_stack STACK: its containers. What a person runs there (`docker compose run`) is no part of it: that is theirs to end. What
+# we run has a label of ours.
+of_stack() {
+    found_in_stack=$(docker ps -a --filter "label=com.docker.compose.project=$1" \
+        --format '{{.ID}} {{.Label "com.docker.compose.oneoff"}}{{.Label "greenroom.run"}}') || return
+    printf '%s\n' "$found_in_stack" | awk '$2 != "True" { print $1 }'
+}
+
+# of_service SERVICE OPTION...: `docker ps` for the containers of a service of the settings stack, without what a person
+# runs there.
+of_service() {
+    one_service=$1
+    shift
+    docker ps "$@" --filter "label=com.docker.compose.project=$SETTINGS" \
+        --filter "label=com.docker.compose.service=$one_service" --filter label=com.docker.compose.oneoff=False
+}
 
 # addresses STACK: of its containers, each between blanks.
 addresses() {
@@ -124,8 +139,7 @@ settings_up() {
 end_stops() {
     running=
     for service; do
-        ids=$(docker ps -q --no-trunc --filter "label=com.docker.compose.project=$SETTINGS" \
-            --filter "label=com.docker.compose.service=$service") || return
+        ids=$(of_service "$service" -q --no-trunc) || return
         running="$running $ids"
     done
     [ -n "${running# }" ] || return 0
@@ -148,8 +162,7 @@ settings_back() (
 # settings_restart SERVICE...: one after the other, each as gently as its file asks.
 settings_restart() {
     for service; do
-        ids=$(docker ps -q --filter "label=com.docker.compose.project=$SETTINGS" \
-            --filter "label=com.docker.compose.service=$service") || return
+        ids=$(of_service "$service" -q) || return
         # shellcheck disable=SC2086  # the ids are hexadecimal words
         [ -z "$ids" ] || docker restart $ids >/dev/null || return
     done
@@ -158,8 +171,7 @@ settings_restart() {
 # settings_down SERVICE...: services that the settings file no longer has, or not for this host.
 settings_down() {
     for service; do
-        ids=$(docker ps -aq --filter "label=com.docker.compose.project=$SETTINGS" \
-            --filter "label=com.docker.compose.service=$service") || return
+        ids=$(of_service "$service" -aq) || return
         # shellcheck disable=SC2086  # the ids are hexadecimal words
         [ -z "$ids" ] || { docker stop $ids && docker rm $ids; } >/dev/null || return
     done
@@ -171,20 +183,24 @@ settings_ready() {
     shift
     for service; do
         until_deadline "$limit_of_settings" service_ready "$service" || {
-            complain "$service of $SETTINGS is $(service_state "$service")"
-            service_log "$SETTINGS" "$service"
+            state=$(service_state "$service") || state="not to be seen: docker does not say"
+            complain "$service of $SETTINGS is $state"
+            service_log "$service"
             return 1
         }
     done
 }
 
+# service_state SERVICE: what docker calls the state of its newest container. It fails where docker does not say.
 service_state() {
-    docker ps -a --filter "label=com.docker.compose.project=$SETTINGS" \
-        --filter "label=com.docker.compose.service=$1" --format '{{.Status}}' | head -n 1
+    states=$(of_service "$1" -a --format '{{.Status}}') || return
+    printf '%s\n' "$states" | head -n 1
 }
 
+# service_ready SERVICE: a look that docker does not let us take is waited for as what is not there yet.
 service_ready() {
-    case $(service_state "$1") in
+    state=$(service_state "$1") || state=
+    case $state in
         *"(health: starting)"* | "") sleep 0.3 && return 1 ;;
         *"(unhealthy)"*) return 2 ;;
         Up*) return 0 ;;
@@ -193,7 +209,7 @@ service_ready() {
 }
 
 service_log() {
-    for id in $(docker ps -aq --filter "label=com.docker.compose.project=$1" --filter "label=com.docker.compose.service=$2"); do
+    for id in $(of_service "$1" -aq); do
         docker logs --tail 20 "$id" 2>&1
     done
 }
@@ -207,7 +223,8 @@ watch_services() {
     first=
     while [ $(($(since_boot) - began)) -lt "$limit_of_watch" ]; do
         for service; do
-            case $(service_state "$service") in
+            state=$(service_state "$service") || return
+            case $state in
                 *"(unhealthy)"*) service_failed "$service" && return 1 ;;
                 Up*) ;;
                 *) service_failed "$service" && return 1 ;;
@@ -224,23 +241,29 @@ watch_services() {
 }
 service_failed() {
     complain "$1 of $SETTINGS is $(service_state "$1"); its last lines:"
-    service_log "$SETTINGS" "$1"
+    service_log "$1"
 }
 
 # starts_of SERVICE...: each container with the number of times that docker started it anew.
 starts_of() {
     for service; do
-        for id in $(docker ps -aq --filter "label=com.docker.compose.project=$SETTINGS" \
-            --filter "label=com.docker.compose.service=$service"); do
+        ids=$(of_service "$service" -aq) || return
+        for id in $ids; do
             docker inspect -f '{{.Id}} {{.RestartCount}}' "$id" || return
         done
     done
 }
 
-# stack_broken STACK: true, with the reason, when a container of it has ended or begun anew.
+# stack_broken STACK: true, with the reason, when a container of it has ended or begun anew; 2 where docker does not say.
+# One that goes between the two questions is no reason.
 stack_broken() {
-    for id in $(of_stack "$1"); do
-        found=$(docker inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.RestartCount}} {{.Name}}' "$id") || continue
+    ids=$(of_stack "$1") || return 2
+    for id in $ids; do
+        found=$(docker inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.RestartCount}} {{.Name}}' "$id") || {
+            left=$(of_stack "$1") || return 2
+            case $newline$left$newline in *"$newline$id$newline"*) return 2 ;; esac
+            continue
+        }
         # shellcheck disable=SC2086  # four words without spaces
         set -- "$1" $found
         [ "$2" = running ] && [ "$4" = 0 ] && continue

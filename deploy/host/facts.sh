@@ -158,7 +158,7 @@ colour_of() {
 
 # Bytes free where docker keeps its images, or where this login lives, whichever has less.
 look_at_disk() {
-    place=$(docker info --format '{{.DockerRootDir}}')
+    place=$(docker info --format '{{.DockerRootDir}}') || return
     [ -d "$place" ] || place=.
     answer disk_free "$(df -Pk "$place" . | awk 'NR > 1 && (least == "" || $4 + 0 < least) { least = $4 + 0 }
         END { printf "%.0f\n", least * 1024 }')"
@@ -204,29 +204,36 @@ s/\n/\\n/g'
 # look_at_volumes KEY NAME...: volumes that the app keeps. Of each that is there: who has it but the app's own stacks. Of each
 # that is not: what compose made under the same key for a project that is not ours, which may be what it should have been.
 look_at_volumes() {
+    volumes=$(docker volume ls -q) || {
+        docker version >/dev/null 2>&1 && return 1
+        return 0 # of an engine that does not answer at all `observe` tells
+    }
     while [ $# -gt 1 ]; do
-        if docker volume inspect "$2" >/dev/null 2>&1; then
-            answer volume "$2"
-            docker ps -a --filter "volume=$2" --format '{{.Names}} {{.Label "com.docker.compose.project"}}' |
-                while read -r container whose; do
-                    case $whose in
-                        "$PROJECT-blue" | "$PROJECT-green" | "$SETTINGS") ;;
-                        *) answer volume_user "$2" "$container" "$whose" ;;
-                    esac
-                done
-        else
-            docker volume ls --filter "label=com.docker.compose.volume=$1" \
-                --format '{{.Name}} {{.Label "com.docker.compose.project"}}' 2>/dev/null |
-                while read -r volume whose; do
-                    case $whose in
-                        "$PROJECT-blue" | "$PROJECT-green" | "$SETTINGS") ;;
-                        *) answer volume_like "$1" "$volume" ;;
-                    esac
-                done
-        fi
+        case $newline$volumes$newline in
+            *"$newline$2$newline"*)
+                users=$(docker ps -a --filter "volume=$2" --format '{{.Names}} {{.Label "com.docker.compose.project"}}') ||
+                    return
+                answer volume "$2"
+                of_others "$users" volume_user "$2"
+                ;;
+            *)
+                alike=$(docker volume ls --filter "label=com.docker.compose.volume=$1" \
+                    --format '{{.Name}} {{.Label "com.docker.compose.project"}}') || return
+                of_others "$alike" volume_like "$1"
+                ;;
+        esac
         shift 2
     done
-    return 0
+}
+
+# of_others LINES KEY OF: answer those of "NAME PROJECT" that are not of the app's own stacks.
+of_others() {
+    printf '%s\n' "$1" | while read -r name whose; do
+        case $whose in
+            "$PROJECT-blue" | "$PROJECT-green" | "$SETTINGS") ;;
+            *) [ -z "$name" ] || answer "$2" "$3" "$name" "$whose" ;;
+        esac
+    done
 }
 
 # probe: is each colour healthy, seen from nginx? And when did the live release go live?
@@ -250,7 +257,7 @@ history_lines() {
 examine() {
     answer clock "$(now)"
     answer compose_version "$($COMPOSE version --short 2>/dev/null)"
-    look_at_inodes
+    look_at_inodes || return
     look_at_mtu
     proxy=$(nginx_id) || return
     if [ -n "$proxy" ]; then
@@ -271,7 +278,7 @@ examine() {
 # Files that may still be made where docker keeps its images, or where this login lives; a file system that makes as many as
 # are wanted counts none.
 look_at_inodes() {
-    place=$(docker info --format '{{.DockerRootDir}}')
+    place=$(docker info --format '{{.DockerRootDir}}') || return
     [ -d "$place" ] || place=.
     free=$(df -Pi "$place" . 2>/dev/null | awk 'NR > 1 && $2 + 0 > 0 && (least == "" || $4 + 0 < least) { least = $4 + 0 }
         END { if (least != "") printf "%.0f\n", least }')

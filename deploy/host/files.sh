@@ -51,7 +51,8 @@ has_no_image() { left=$(docker images -q "$PROJECT:$1" 2>/dev/null) && [ -z "$le
 # forget_others RELEASE...: images beside the app's. One that docker keeps is no reason to stop.
 forget_others() {
     for id; do
-        for tag in $(docker images --format '{{.Tag}}' --filter "reference=$PROJECT:$id.*"); do
+        tags=$(docker images --format '{{.Tag}}' --filter "reference=$PROJECT:$id.*") || return
+        for tag in $tags; do
             docker image rm "$PROJECT:$tag" >/dev/null 2>&1
         done
     done

@@ -34,8 +34,12 @@ here_build() {
 # here_forget: images that were built here for earlier releases. Where the app itself runs on this engine, it is a host's,
 # and they are its ways back.
 here_forget() {
-    [ -z "$(of_stack "$PROJECT-blue")$(of_stack "$PROJECT-green")" ] || return 0
-    for tag in $(docker images --format '{{.Tag}}' "$PROJECT"); do
+    for stack in "$PROJECT-blue" "$PROJECT-green"; do
+        ids=$(of_stack "$stack") || return
+        [ -z "$ids" ] || return 0
+    done
+    tags=$(docker images --format '{{.Tag}}' "$PROJECT") || return
+    for tag in $tags; do
         case $tag in
             "$RELEASE") ;;
             [0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]-[0-9][0-9][0-9][0-9][0-9][0-9]*)

@@ -4,11 +4,13 @@
 
 image_is_here() { docker image inspect "$PROJECT:$RELEASE" >/dev/null 2>&1; }
 
-# containerd's store takes an image whose layers are missing, says that all is well, and cannot start it.
-has_containerd_store() {
-    case $(docker info --format '{{.DriverStatus}}') in
-        *io.containerd.snapshotter*) return 0 ;;
-        *) return 1 ;;
+# store_of_images: containerd's, or docker's own. containerd's takes an image whose layers are missing, says that all is
+# well, and cannot start it.
+store_of_images() {
+    status_of_driver=$(docker info --format '{{.DriverStatus}}') || return
+    case $status_of_driver in
+        *io.containerd.snapshotter*) echo containerd ;;
+        *) echo docker ;;
     esac
 }
 
@@ -16,13 +18,15 @@ has_containerd_store() {
 tell_built() {
     found=$(docker image inspect -f '{{range .RootFS.Layers}}{{.}} {{end}}|{{.Id}}' "$PROJECT:$RELEASE") || return
     ident=${found#*|}
-    ! has_containerd_store || ident=
+    store=$(store_of_images) || return
+    [ "$store" != containerd ] || ident=
     answer built "${found%% |*}" "$ident"
 }
 
 # tell_layers: those of every image that is here, from the lowest up. What is not told will be sent.
 tell_layers() {
-    ! has_containerd_store || return 0
+    store=$(store_of_images) || return
+    [ "$store" != containerd ] || return 0
     ids=$(docker images -aq --no-trunc) || return
     [ -n "$ids" ] || return 0
     # shellcheck disable=SC2086  # words without spaces; an image that goes meanwhile is left out, and that is all

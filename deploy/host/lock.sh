@@ -7,7 +7,8 @@
 #
 # In the app's directory: `run` is the run that holds the lock, `last` the one that held it before, `holder` what people are
 # told of it, `keeper` the process group that holds it, `heard` when its operator was last heard of. `leader` is the process group of the
-# latest script, and `unfinished` is there until that script comes to its end.
+# latest script, and `unfinished` is there until that script comes to its end, `hook` until its hook does: `timeout` gives that one a
+# group of its own.
 
 # hold RUN LEASE HOLDER HOW: take the lock or say who has it; keep it while a dot arrives every LEASE seconds.
 # HOW is `first`; or `again`, from a run whose connection was lost: it gets its lock back if nobody had it meanwhile; or
@@ -81,6 +82,7 @@ fence() {
         is_due "$1" "$2" || return 75 # read in this order: a later script writes down its turn before its leader
         complain "a command of an earlier run is still at work here: ending it"
         [ -z "$leader" ] || kill -TERM "-$leader" 2>/dev/null
+        [ ! -s hook ] || end_what_has TERM "GREENROOM_HOOK=$(cat hook)"
         timeout 60 flock 8 || {
             complain "it did not end within 60 s (process group $leader)"
             return 75
@@ -89,6 +91,8 @@ fence() {
     is_due "$1" "$2" || return 75
     printf '%s %010d\n' "$1" "$2" 1<>turn # in its place: a full disk has room for that
     jot leader "$(own_group)"
+    [ ! -s hook ] || end_what_has KILL "GREENROOM_HOOK=$(cat hook)"
+    rm -f hook
     [ ! -d login ] || forget_login
     if [ -f unfinished ]; then
         end_one_offs || return 75

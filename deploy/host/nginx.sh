@@ -4,9 +4,7 @@
 
 # nginx_id: of its container, or nothing where it does not run. It fails where docker does not say.
 nginx_id() {
-    proxies=$(docker ps -q --filter "label=com.docker.compose.project=$SETTINGS" \
-        --filter "label=com.docker.compose.service=$PROXY" \
-        --filter label=com.docker.compose.oneoff=False) || return
+    proxies=$(of_service "$PROXY" -q) || return
     printf '%s\n' "$proxies" | head -n 1
 }
 
@@ -56,7 +54,7 @@ gate() {
 # gate_look COLOUR [LOOKS]: one docker exec a second, ten looks in it: starting an exec costs as much as ten looks. An answer counts if the door
 # says that it came from one of the colour's own containers, or does not say (templates/nginx/doors.conf).
 gate_look() {
-    own=$(addresses "$PROJECT-$1")
+    own=$(addresses "$PROJECT-$1") || { sleep 0.5; return 1; }
     # shellcheck disable=SC2016  # expanded inside the container
     in_nginx sh -c 'i=0
         while [ $i -lt "$4" ]; do
@@ -84,8 +82,18 @@ switch() {
     esac
 }
 
-# await_serving COLOUR: nginx itself says that this colour is live, and the public door answers.
-await_serving() { until_deadline 15 serving_look "$1" || { complain "nginx does not serve $1 through its public door"; return 1; }; }
+# await_serving COLOUR: nginx itself says that this colour is live, and the public door answers. During maintenance that door
+# is open for the health check's path alone, which may have another name since.
+await_serving() {
+    [ ! -f switch/maintenance ] || open_for_health || return
+    until_deadline 15 serving_look "$1" && return
+    live=$(in_nginx curl -s -m 5 http://127.0.0.1:8002/)
+    told=$(in_nginx curl -s -m 5 -o /dev/null -w 'status %{http_code}' -H "Host: $HEALTH_HOST" "http://127.0.0.1:80$HEALTH_PATH")
+    complain "nginx does not serve $1 through its public door: live there is ${live:-nobody}, and GET $HEALTH_PATH" \
+        "(Host: $HEALTH_HOST) gets ${told:-no answer}"
+    [ ! -f switch/maintenance ] || complain "maintenance is on here: does nginx let $HEALTH_PATH through, as maintenance.conf does?"
+    return 1
+}
 serving_look() {
     # shellcheck disable=SC2016  # expanded inside the container
     in_nginx sh -c 'test "$(curl -sf -m 5 http://127.0.0.1:8002/)" = "$3" &&
@@ -100,14 +108,20 @@ watch_colour() {
     missed=0
     unanswered=0
     while [ $(($(since_boot) - began)) -lt "$2" ]; do
-        if stack_broken "$PROJECT-$1"; then
+        broken=0
+        stack_broken "$PROJECT-$1" || broken=$?
+        if [ "$broken" = 0 ]; then
             stack_log "$PROJECT-$1"
             return 1
         fi
         looks=$((looks + 1))
-        if answers "$1"; then missed=0; else missed=$((missed + 1)) unanswered=$((unanswered + 1)); fi
+        if [ "$broken" = 1 ] && answers "$1"; then missed=0; else missed=$((missed + 1)) unanswered=$((unanswered + 1)); fi
         if [ "$missed" = 3 ]; then
-            complain "$1 has stopped answering GET $HEALTH_PATH (three looks in a row)"
+            if [ "$broken" = 2 ]; then
+                complain "docker does not say how $1 is (three looks in a row)"
+            else
+                complain "$1 has stopped answering GET $HEALTH_PATH (three looks in a row)"
+            fi
             stack_log "$PROJECT-$1"
             return 1
         fi
@@ -163,9 +177,10 @@ drained() {
 nothing_open() { open=$(connections "$1") && [ "$open" = 0 ]; }
 
 # maintain TEXT: users get the maintenance page; TEXT says who wanted it. The health check's path is opened first.
-maintain() {
+maintain() { open_for_health && replace switch/maintenance "$1"; }
+open_for_health() {
     open="switch/open${HEALTH_PATH%%\?*}"
-    mkdir -p "$open" && true >"$open/.open" && replace switch/maintenance "$1"
+    mkdir -p "$open" && true >"$open/.open"
 }
 end_maintenance() { rm -f switch/maintenance && rm -rf switch/open; }
 

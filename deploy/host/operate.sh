@@ -32,16 +32,36 @@ stack_and_service() {
     printf '%s' "${rest#*/}"
 }
 
-# tell_logs SINCE LINES SERVICE...: what containers have written: the last LINES of each, each with its time.
+# tell_logs SINCE LINES SERVICE...: what containers have written, the last LINES of each, in the order of time.
 tell_logs() {
     since=$1
     lines=$2
     shift 2
     entries=$(own_containers "$@") || return
-    for entry in $entries; do
-        answer log_of "$(stack_and_service "$entry")"
-        docker logs -t --tail "$lines" ${since:+--since "$since"} "${entry%%/*}" 2>&1 || complain "its log cannot be read"
-    done
+    for entry in $entries; do answer log_of "$(stack_and_service "$entry")"; done
+    # shellcheck disable=SC2086  # words without blanks
+    [ -z "$entries" ] || by_time $entries
+}
+
+# by_time ENTRY...: the first one's lines, merged into those of the others as they come: nobody keeps them.
+by_time() {
+    tell_log "$1" | {
+        shift
+        if [ $# = 0 ]; then cat; else by_time "$@" | LC_ALL=C sort -m -s -t "$(printf '\t')" -k 3,3 /dev/fd/3 -; fi
+    } 3<&0
+}
+
+# tell_log ENTRY: each line with its time. One in which docker itself speaks, or the rest of one that was cut, has the time of
+# the one before.
+tell_log() {
+    name=$(stack_and_service "$1")
+    { docker logs -t --tail "$lines" ${since:+--since "$since"} "${1%%/*}" 2>&1 </dev/null || complain "its log cannot be read"; } |
+        LC_ALL=C awk -v mark="$(printf '\036%s = logged\t%s\t' "$TOKEN" "$name")" '
+            match($0, /^[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9:.]+Z/) {
+                at = substr($0, 1, RLENGTH)
+                $0 = substr($0, RLENGTH + 1 + (substr($0, RLENGTH + 1, 1) == " "))
+            }
+            { print mark at "\t" $0 }'
 }
 
 # follow_logs LEASE SINCE LINES SERVICE...: the same, and whatever they write from then on, while somebody listens. Each

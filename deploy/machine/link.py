@@ -256,6 +256,7 @@ class Payload:
     def __init__(self, channel: paramiko.Channel, token: str, limit: float, stop: Callable[[], bool]) -> None:
         self._channel = channel
         self._token = token
+        self._opening = shell.Opening(token)
         self._limit = limit
         self._deadline = clock.monotonic() + limit
         self._stop = stop
@@ -282,7 +283,9 @@ class Payload:
                 raise LinkLost(CUT) from None
             if not block:
                 self._hear_the_end()
-            return block
+                return block
+            if payload := self._opening.passed(block):
+                return payload
         raise Interrupted("broken off")
 
     def close(self) -> None:

@@ -111,7 +111,7 @@ def read(answers: Iterable[Answer], source: Mapping[str, str] | None = None) -> 
         waiting=_waiting(*known["waiting"][0]) if "waiting" in known else None,
         volumes=frozenset(name for (name,) in known.get("volume", ())),
         volume_users=tuple((name, container, project) for name, container, project in known.get("volume_user", ())),
-        volume_likes=tuple((key, name) for key, name in known.get("volume_like", ())),
+        volume_likes=tuple((key, name) for key, name, _ in known.get("volume_like", ())),
         colour_health=tuple((Colour(colour), state) for colour, state in known.get("health", ())),
     )
 

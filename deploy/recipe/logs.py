@@ -53,27 +53,20 @@ def follow(wanted: Wanted, lease: int) -> Command:
 
 
 def read(app: App, said: Iterable[Answer | Line]) -> Iterator[LogLine | str]:
-    """Yield what a host says of logs: the name of a service when it begins to speak of it, and the lines.
+    """Yield what a host says of logs: the name of each service that has any, and the lines.
 
-    A line in which docker itself speaks, or the rest of one that was cut, has the time of the one before.
+    Those that are told come in the order of time; those that are followed as they are written.
     """
-    service, at = "", ""
     for each in said:
         match each:
             case shell.Answer("log_of", (name,)):
-                service, at = _service(app, name), ""
-                yield service
+                yield _service(app, name)
+            case shell.Answer("logged", (name, at, *parts)):
+                yield LogLine(at, _service(app, name), "\t".join(parts))
             case shell.Answer("log", (name, *parts)):
-                yield _line(_service(app, name), "\t".join(parts), "")
-            case shell.Line(text):
-                line = _line(service, text, at)
-                at = line.at
-                yield line
-
-
-def _line(service: str, text: str, before: str) -> LogLine:
-    found = _STAMPED.fullmatch(text)
-    return LogLine(found[1], service, found[2]) if found else LogLine(before, service, text)
+                text = "\t".join(parts)
+                found = _STAMPED.fullmatch(text)
+                yield LogLine(found[1] if found else "", _service(app, name), found[2] if found else text)
 
 
 def _service(app: App, name: str) -> str:

@@ -101,7 +101,7 @@ class Script:
         cut short does nothing.
         """
         lines = [library, "{", "set -u", f"TOKEN={token}"]
-        lines += ["exec 3>&1 1>&2"] if self.sends else []
+        lines += ["exec 3>&1 1>&2", "mark payload >&3"] if self.sends else []
         lines += [f"{name}={shlex.quote(value)}" for name, value in self.variables]
         if self.run or self.holds:
             # nginx's workers look into what is made here: a login's own umask must not hide it from them.
@@ -118,6 +118,22 @@ class Script:
 
 
 READS_INPUT = frozenset({"receive", "hold", "take_image", "push_image", "pull_image", "follow_logs", "run_inside"})
+
+
+class Opening:
+    """What comes before a payload: what a login shell says (an `echo` in .bashrc), and the mark that ends it."""
+
+    def __init__(self, token: str) -> None:
+        self._mark: bytes = f"{MARK}{token} payload\n".encode()
+        self._before: bytes | None = b""
+
+    def passed(self, block: bytes) -> bytes:
+        """Return what of a block is payload; b"" as long as the mark is still to come."""
+        if self._before is None:
+            return block
+        before, mark, payload = (self._before + block).partition(self._mark)
+        self._before = None if mark else before[-len(self._mark) :]
+        return payload
 
 
 _AS_ROOT = 'sudo -n env HOME="$HOME" '

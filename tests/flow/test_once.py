@@ -106,6 +106,18 @@ def test_a_host_that_does_not_take_the_image_at_all_undoes_the_deploy(operator_o
     assert [sorted(box.images) for box in operator.world.boxes.values()] == [[f"app:{before}"]] * 3
 
 
+def test_a_host_that_has_another_image_undoes_the_deploy_and_is_not_sent_it_again(operator_of: Any) -> None:
+    operator = operator_of(3)
+    operator.deploy()
+    (before,) = set(operator.live())
+    operator.world.boxes[operator.setup().hosts[1]].gets_another = True
+    operator.write("2")
+    with pytest.raises(Failed, match="web2: take the image: what came is another image than the one on web1"):
+        operator.deploy()
+    assert set(operator.live()) == {before}
+    assert sent(operator)[0] == [(), (0, 1)]
+
+
 def test_later_batches_take_the_image_of_the_first(operator_of: Any) -> None:
     operator = operator_of(3)
     operator.deploy(batching=Batching(1))

@@ -6,18 +6,27 @@ import functools
 import itertools
 import json
 import re
+import threading
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from world import Died
 
 from deploy import flow, operate, staging
 from deploy.errors import Failed, GreenroomError, HostFailures, Interrupted, Locked, NeedsHuman, Refused
+from deploy.fleet import Fleet
 from deploy.flow import Options
+from deploy.recipe import shell
 from deploy.recipe.logs import Wanted
+from deploy.recipe.model import App, Host
 from deploy.recipe.steps import Phase
 from deploy.run import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from deploy.recipe.shell import Script
 
 
 def stamped(second: int, text: str) -> str:
@@ -78,6 +87,37 @@ def test_logs_of_all_hosts_come_in_the_order_of_time_with_names_and_without_secr
         "web1 blue/web | the key is [redacted]",
         "web2 blue/web | e",
     ]
+
+
+def test_the_log_of_a_host_is_read_no_further_than_some_lines_ahead_of_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(operate, "AHEAD", 10)
+    ended, told = threading.Event(), []
+
+    class Writes:
+        """A host that writes a line every two seconds; the late one begins when the other had time to end."""
+
+        def __init__(self, first: int) -> None:
+            self.host = Host(f"web{first}")
+            self._first = first
+
+        def run(self, _script: Script, **_: Any) -> Iterator[shell.Signal]:
+            late = self._first == 2  # web2
+            yield shell.Answer("log_of", ("app-blue/web",))
+            if late:
+                assert not ended.wait(0.5)
+            for second in range(self._first, 60, 2):
+                yield shell.Answer("logged", ("app-blue/web", f"2026-11-22T10:00:{second:02}Z", str(second)))
+            if not late:
+                ended.set()
+            yield shell.Finished()
+
+    machines: Any = [Writes(1), Writes(2)]
+    operate._tell_in_order(
+        App("app", "prod", ()), Fleet(machines), Wanted(), lambda _, line: told.append(line.text), lambda: False
+    )
+    assert told == [str(second) for second in range(1, 60)]
 
 
 def test_grep_and_json(operator_of: Any) -> None:
@@ -491,6 +531,26 @@ def test_maintenance_lasts_through_deploys_and_status_shows_it(operator_of: Any)
     assert "maintenance" not in operator.text
     operator.does(operate.maintenance)
     assert "nothing to do" in operator.text
+
+
+def test_a_lock_that_is_lost_when_maintenance_is_on_already_calls_a_human(
+    operator_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run on other hosts may lose the first one's to somebody else; what was touched by then must be said."""
+    operator = operator_of(2)
+    operator.deploy()
+    real = Run.phase
+
+    def phase(run: Run, each: Phase, *more: Any) -> None:
+        real(run, each, *more)
+        if each is Phase.FLIP:
+            run.lock.lost = Locked("another run has been at work")
+
+    monkeypatch.setattr(Run, "phase", phase)
+    with pytest.raises(NeedsHuman, match=r"(?s)another run has been at work.*It is done on every host") as caught:
+        operator.does(operate.maintenance, "moving house")
+    assert caught.value.exit_code == 3
+    assert all(box.maintenance for box in operator.world.boxes.values())
 
 
 @pytest.mark.parametrize("before", ["", "moving house"])

@@ -109,9 +109,7 @@ def test_a_registry_that_says_no_undoes_the_deploy(operator: Any, word: str) -> 
 
 def test_a_host_that_got_another_image_undoes_the_deploy(operator: Any) -> None:
     operator.world.boxes[operator.setup().hosts[2]].gets_another = True
-    with pytest.raises(
-        Failed, match="web3: pull the image: what the registry gave is another image than the one on web1"
-    ):
+    with pytest.raises(Failed, match="web3: pull the image: what came is another image than the one on web1"):
         operator.deploy()
     assert set(operator.live()) == {""}
 

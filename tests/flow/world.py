@@ -59,7 +59,7 @@ class Box:
     `sick` holds images that never become healthy here, `refuse` words that fail here and how often; for so many
     attempts to come back to it, it is `away`. On a `full` disk no new holder can be written down. Its engine may not
     take images from which layers were left out (`takes_parts`); `sent` is what was left out of those that it sent; so
-    many of its first reads end with its link (`breaks_reads`). From a registry it `gets_another` image than was pushed;
+    many of its first reads end with its link (`breaks_reads`). It `gets_another` image than was sent or pushed;
     `logins` are what it was given to log in there. A cut link is its reboot if it `reboots`; while its
     `engine_starts`, the fence cannot look at what docker runs. Its clock is `clock_ahead` seconds ahead.
     """
@@ -517,12 +517,16 @@ class _Words:
             self.answer("history", line)
 
     def do_tell_logs(self, _since: str, lines: str, *services: str) -> None:
+        found: list[tuple[str, str, str]] = []
         for c in self._logging(*services):
             self.answer("log_of", f"{c.stack}/{c.service}")
-            written = self.box.logs.get(c.service, [])
-            self.said += [
-                Line(text) for text in (written if lines == "all" else written[-int(lines) :] * bool(int(lines)))
-            ]
+            written, at = self.box.logs.get(c.service, []), ""
+            for text in written if lines == "all" else written[-int(lines) :] * bool(int(lines)):
+                stamp, _, rest = text.partition(" ")
+                at, text = (stamp, rest) if stamp.endswith("Z") else (at, text)  # noqa: PLW2901  # its time is apart
+                found.append((at, f"{c.stack}/{c.service}", text))
+        for each in sorted(found, key=lambda each: each[0]):
+            self.answer("logged", each[1], each[0], each[2])
 
     def do_follow_logs(self, _lease: str, _since: str, _lines: str, *services: str) -> int:
         """Follow until the link breaks: hosts whose services have written nothing lose it at once."""
@@ -697,8 +701,7 @@ class _Words:
         if (not self.box.takes_parts and set(sent["layers"]) != needed) or needed - there - set(sent["layers"]):
             self.answer("refused", "no such file or directory")
             return
-        self.box.images.add(self.image())
-        self.do_tell_built()
+        self._tell_what_came()
 
     def do_push_image(self, name: str, tag: str) -> None:
         digest, login = self._docket()
@@ -715,12 +718,15 @@ class _Words:
         if self.world.registry.get(digest) != self.image():
             self.said.append(Line("manifest unknown"))
             return 1
+        self._tell_what_came()
+        return 0
+
+    def _tell_what_came(self) -> None:
         self.box.images.add(self.image())
         if self.box.gets_another:
             self.answer("built", "another", "another")
         else:
             self.do_tell_built()
-        return 0
 
     def _docket(self) -> tuple[str, bytes]:
         assert self.parcel is not None, "a registry without its papers"

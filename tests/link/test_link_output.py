@@ -104,8 +104,8 @@ def test_100_mb_come_without_growing(place: Place, line: str, characters: int) -
 # --- payloads --------------------------------------------------------------------------------------------------
 
 
-def fetched(place: Place, line: str) -> bytes:
-    machine = place.connect(place.sshd().host)
+def fetched(place: Place, line: str, more: str = "") -> bytes:
+    machine = place.connect(place.sshd(more=more).host)
     script = Script((shell.command("sh", "-c", line),), (), deadline=20, sends=True)
     payload = machine.fetch(script)
     return b"".join(iter(lambda: payload.read(1 << 16), b""))
@@ -114,6 +114,12 @@ def fetched(place: Place, line: str) -> bytes:
 def test_a_payload_comes_as_it_was_sent_and_apart_from_what_is_said(place: Place) -> None:
     sent = fetched(place, "echo one; head -c 5000000 /dev/zero >&3; echo two >&2; printf '\\036\\n\\377' >&3")
     assert sent == bytes(5_000_000) + b"\x1e\n\xff"
+
+
+def test_what_a_login_shell_says_first_is_no_part_of_a_payload(place: Place) -> None:
+    """An `echo` in .bashrc, which bash reads for sshd: it comes before anything of ours."""
+    talks = 'ForceCommand head -c 100000 /dev/zero; echo Welcome; eval "$SSH_ORIGINAL_COMMAND"'
+    assert fetched(place, "printf '\\n\\377' >&3", talks) == b"\n\xff"
 
 
 def test_a_payload_of_a_script_that_failed_is_not_taken_for_all_of_it(place: Place) -> None:

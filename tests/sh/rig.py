@@ -55,6 +55,12 @@ NGINX_PS = (
 )
 
 
+def of_stack(colour: str) -> str:
+    """Return the question for the containers of a colour: an id a line, and what tells a person's own."""
+    labels = '{{.Label "com.docker.compose.oneoff"}}{{.Label "greenroom.run"}}'
+    return f"ps -a --filter label=com.docker.compose.project=app-{colour} --format {{{{.ID}}}} {labels}"
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What came back of one script."""
@@ -213,7 +219,7 @@ exit 64""",
 
     def colour_runs(self, colour: str, *idents: str) -> None:
         """Let a colour have these containers, all of them in good health."""
-        self.docker(f"ps -aq --filter label=com.docker.compose.project=app-{colour}", "".join(f"{i}\n" for i in idents))
+        self.docker(of_stack(colour), "".join(f"{i}\n" for i in idents))
         self.addresses(*idents, say="".join(f" 172.18.0.{3 + n} \n" for n in range(len(idents))))
         for ident in idents:
             self.inspects(ident, f"running 0 0 /app-{colour}-web-1")
@@ -282,7 +288,7 @@ exit 64""",
         process = self.popen(shell.waiting(apart=True), apart=True)
         out, said = process.communicate(first, timeout=30)
         self.assert_nothing_unknown()
-        return out, outcome(said, process.returncode)
+        return shell.Opening(TOKEN).passed(out), outcome(said, process.returncode)
 
     def run_text(self, text: str, payload: bytes = b"") -> Outcome:
         """Run a script's text."""

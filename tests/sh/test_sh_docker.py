@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from rig import NGINX_PS
+from rig import NGINX_PS, of_stack
 
 from deploy.recipe import shell
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from rig import Rig
 
 SETTINGS_PS = "--filter label=com.docker.compose.project=app-setting-prod --filter label=com.docker.compose.service"
-OF_BLUE = "ps -aq --filter label=com.docker.compose.project=app-blue"
+OWN = "--filter label=com.docker.compose.oneoff=False"
+OF_BLUE = of_stack("blue")
 
 
 def colour_call(words: str, colour: str = "blue", file: str = "colour.yml") -> str:
@@ -193,6 +194,30 @@ def test_a_colour_is_stopped_gently_and_then_removed(rig: Rig) -> None:
     assert rig.said[2:] == ["docker stop aaa bbb", "docker rm aaa bbb"]
 
 
+@pytest.mark.parametrize("verb", ["stop", "clear_colour"])
+def test_what_a_person_runs_in_an_idle_colour_is_theirs_to_end_and_what_we_ran_there_is_not(
+    rig: Rig, verb: str
+) -> None:
+    """By docker's labels: `oneoff`, and behind it ours, if it has one."""
+    idle(rig)
+    rig.docker(OF_BLUE, "aaa False\nbbb True\nccc Trueone\n")
+    for words in ("stop", "rm", "rm -f"):
+        rig.docker(f"{words} aaa ccc")
+    assert rig.run(shell.command(verb, "blue")).finished
+    assert (
+        rig.said[2:]
+        == {"stop": ["docker stop aaa ccc", "docker rm aaa ccc"], "clear_colour": ["docker rm -f aaa ccc"]}[verb]
+    )
+
+
+@pytest.mark.parametrize("verb", ["stop", "clear_colour"])
+def test_a_colour_in_which_only_a_person_runs_something_is_empty(rig: Rig, verb: str) -> None:
+    idle(rig)
+    rig.docker(OF_BLUE, "bbb True\n")
+    assert rig.run(shell.command(verb, "blue")).finished
+    assert len(rig.calls) == 2
+
+
 def test_stopping_what_is_not_there_is_no_work(rig: Rig) -> None:
     idle(rig)
     rig.docker(OF_BLUE)
@@ -248,8 +273,8 @@ ASK_FOR_STOPS = (
 def cut_off(rig: Rig, told: str) -> None:
     """A script was ended a moment ago, and this is what became of two containers of one service and one of another."""
     (rig.base / "cut_off").touch()
-    rig.docker(f"ps -q --no-trunc {SETTINGS_PS}=celery", "aaa\nbbb\n")
-    rig.docker(f"ps -q --no-trunc {SETTINGS_PS}=beat", "ccc\n")
+    rig.docker(f"ps -q --no-trunc {SETTINGS_PS}=celery {OWN}", "aaa\nbbb\n")
+    rig.docker(f"ps -q --no-trunc {SETTINGS_PS}=beat {OWN}", "ccc\n")
     rig.docker(ASK_FOR_STOPS, told)
     rig.docker("stop *", "")
     rig.docker(settings_call("up -d --no-deps --no-build celery beat"))
@@ -307,8 +332,8 @@ def test_workers_that_cannot_be_handed_back_fail_the_step(rig: Rig) -> None:
 
 
 def test_services_that_left_the_file_are_stopped_gently_and_removed(rig: Rig) -> None:
-    rig.docker(f"ps -aq {SETTINGS_PS}=flower", "f1\nf2\n")
-    rig.docker(f"ps -aq {SETTINGS_PS}=gone")
+    rig.docker(f"ps -aq {SETTINGS_PS}=flower {OWN}", "f1\nf2\n")
+    rig.docker(f"ps -aq {SETTINGS_PS}=gone {OWN}")
     rig.docker("stop f1 f2", "f1\nf2\n")
     rig.docker("rm f1 f2", "f1\nf2\n")
     outcome = rig.run(shell.command("settings_down", "gone", "flower"))
@@ -318,21 +343,21 @@ def test_services_that_left_the_file_are_stopped_gently_and_removed(rig: Rig) ->
 
 
 def test_a_service_that_does_not_stop_fails_the_step_and_is_not_removed(rig: Rig) -> None:
-    rig.docker(f"ps -aq {SETTINGS_PS}=flower", "f1\n")
+    rig.docker(f"ps -aq {SETTINGS_PS}=flower {OWN}", "f1\n")
     rig.docker("stop f1", status=1)
     assert rig.run(shell.command("settings_down", "flower", "next")).ends == {0: 1}
 
 
 def test_a_docker_that_does_not_say_whether_a_service_is_there_is_not_one_that_is_gone(rig: Rig) -> None:
-    rig.docker(f"ps -aq {SETTINGS_PS}=flower", status=1)
+    rig.docker(f"ps -aq {SETTINGS_PS}=flower {OWN}", status=1)
     assert rig.run(shell.command("settings_down", "flower")).ends == {0: 1}
 
 
 def states(rig: Rig, service: str, *says: str) -> None:
     rig.docker(
-        f"ps -a {SETTINGS_PS}={service} --format {{{{.Status}}}}", [f"{text}\n" if text else "" for text in says]
+        f"ps -a --format {{{{.Status}}}} {SETTINGS_PS}={service} {OWN}", [f"{text}\n" if text else "" for text in says]
     )
-    rig.docker(f"ps -aq {SETTINGS_PS}={service}", f"{service}1\n")
+    rig.docker(f"ps -aq {SETTINGS_PS}={service} {OWN}", f"{service}1\n")
     rig.docker(f"logs --tail 20 {service}1", f"log of {service}\n")
 
 
@@ -403,6 +428,25 @@ def test_a_worker_that_begins_anew_between_two_looks_fails_the_settle_delay(rig:
     assert "log of celery" in lines
 
 
+def test_a_worker_of_which_docker_does_not_tell_how_it_is_has_not_ended_and_not_begun_anew(rig: Rig) -> None:
+    states(rig, "celery", "Up 1 second")
+    starts(rig, "celery", 0)
+    for question in (f"ps -a --format * {SETTINGS_PS}=celery {OWN}", f"ps -aq {SETTINGS_PS}=celery {OWN}"):
+        rig.docker(question, ("Up 1 second" if "-a " in question else "celery1", ""), (0, 1), "echo 'asked' >&2")
+        status, lines = watched(rig, "celery", seconds=30)
+        assert (status, set(lines)) == (1, {"asked"})
+
+
+def test_a_service_that_docker_does_not_tell_of_is_waited_for_and_not_called_absent(rig: Rig) -> None:
+    rig.short_sleeps()
+    rig.docker(f"ps -a --format * {SETTINGS_PS}=redis {OWN}", ("", "", "Up 3 minutes"), (1, 1, 0))
+    assert ready(rig, "redis") == (0, [])
+    rig.docker("ps -a*", does="echo 'no answer' >&2", status=1)
+    status, lines = ready(rig, "redis", seconds=0)
+    assert status == 1
+    assert lines[:3] == ["no answer", "no answer", "redis of app-setting-prod is not to be seen: docker does not say"]
+
+
 def test_a_service_that_takes_too_long_fails_at_its_limit(rig: Rig) -> None:
     states(rig, "redis", "Up 1 second (health: starting)")
     status, lines = ready(rig, "redis", seconds=0)
@@ -463,9 +507,18 @@ def test_one_broken_container_among_several_is_found(rig: Rig) -> None:
 
 
 def test_a_container_that_goes_while_one_looks_is_no_reason(rig: Rig) -> None:
-    rig.colour_runs("blue", "aaa")
+    rig.docker(OF_BLUE, ("aaa\nbbb\n", "bbb\n"))
     rig.docker("inspect -f * aaa", status=1)
+    rig.inspects("bbb", "running 0 0 /app-blue-web-2")
     assert broken(rig) == (False, "")
+
+
+@pytest.mark.parametrize("question", [OF_BLUE, "inspect -f * aaa"], ids=["who-is-there", "how-it-is"])
+def test_a_stack_that_docker_does_not_tell_of_is_neither_whole_nor_broken(rig: Rig, question: str) -> None:
+    rig.colour_runs("blue", "aaa")
+    rig.docker(question, does="echo 'no answer' >&2", status=1)
+    outcome = rig.run(shell.command("stack_broken", "app-blue"))
+    assert (outcome.ends, outcome.lines) == ({0: 2}, ["no answer"])
 
 
 def test_a_stack_without_containers_is_not_broken(rig: Rig) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from rig import of_stack
 
 from deploy.recipe import image, shell
 
@@ -57,8 +58,8 @@ def test_an_image_for_another_architecture_is_none(rig: Rig) -> None:
 
 
 def stacks(rig: Rig, blue: str = "") -> None:
-    rig.docker("ps -aq --filter label=com.docker.compose.project=app-blue", blue)
-    rig.docker("ps -aq --filter label=com.docker.compose.project=app-green")
+    rig.docker(of_stack("blue"), blue)
+    rig.docker(of_stack("green"))
 
 
 def test_only_images_of_earlier_releases_go(rig: Rig) -> None:
@@ -69,6 +70,15 @@ def test_only_images_of_earlier_releases_go(rig: Rig) -> None:
     assert rig.run(image.forget_here().command).finished
     gone = [each.removeprefix("docker image rm app:") for each in rig.said if "image rm" in each]
     assert gone == ["20261123-011943-ef8442b", "20261123-011943"]
+
+
+@pytest.mark.parametrize("question", [of_stack("blue"), of_stack("green"), "images *"])
+def test_no_image_goes_where_docker_does_not_say_what_is_there(rig: Rig, question: str) -> None:
+    stacks(rig)
+    rig.docker("images --format {{.Tag}} app", "20261123-011943\n")
+    rig.docker(question, does="echo 'no answer' >&2", status=1)
+    outcome = rig.run(image.forget_here().command)
+    assert (outcome.ends, outcome.lines) == ({0: 1}, ["no answer"])
 
 
 def test_where_the_app_itself_runs_every_image_stays(rig: Rig) -> None:

@@ -158,6 +158,15 @@ def test_containerd_s_store_tells_no_layers(rig: Rig) -> None:
     assert not outcome.answers
 
 
+@pytest.mark.parametrize("word", ["tell_layers", "tell_built"])
+def test_a_store_is_not_docker_s_own_where_docker_does_not_say(rig: Rig, word: str) -> None:
+    rig.docker(INSPECT, "sha256:a |sha256:i\n")
+    rig.docker("images -aq --no-trunc")
+    rig.docker(INFO, does="echo 'no answer' >&2", status=1)
+    outcome = rig.run(shell.command(word))
+    assert (outcome.ends, outcome.lines, outcome.answers) == ({0: 1}, ["no answer"], [])
+
+
 # --- what is taken ---------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import time
@@ -431,6 +432,54 @@ def test_a_child_that_outlives_its_script_is_behind_the_fence_too(rig: Rig) -> N
     outcome = rig.run(shell.command("complain", "mine"), run="two")
     assert outcome.lines[-1] == "mine"
     assert "still at work" in outcome.lines[0]
+
+
+def hook(rig: Rig, text: str) -> Command:
+    program = rig.base / "source" / "hook"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(f"#!/bin/sh\n{text}\n")
+    program.chmod(0o755)
+    return shell.command("hook", 60, "must", "{}", "./hook")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["exec sleep 60", "timeout 60 sh -c \"trap '' TERM; echo \\$\\$ >>../pids; while :; do sleep 0.1; done\""],
+    ids=["one-that-ends", "in-a-group-of-its-own-and-deaf"],
+)
+def test_a_hook_that_a_dead_operator_left_at_work_is_ended_with_all_that_it_started(rig: Rig, text: str) -> None:
+    """`timeout` leaves the group of its script, and takes the hook with it."""
+    holds(rig, "one")
+    one_offs(rig, "*")
+    with rig.started(hook(rig, f"echo $$ >>../pids; : >{rig.home}/began\n{text}"), run="one"):
+        eventually((rig.home / "began").exists)
+        eventually(lambda: len((rig.base / "pids").read_text().split()) == 1 + ("trap" in text))
+        holds(rig, "two")
+        outcome = rig.run(shell.command("complain", "mine"), run="two")
+        assert outcome.lines[-1] == "mine", outcome.text
+        assert not [pid for pid in (rig.base / "pids").read_text().split() if is_at_work(int(pid))]
+    assert not (rig.base / "hook").exists()
+
+
+def test_what_a_hook_left_behind_that_ended_in_time_goes_on_and_holds_up_nobody(rig: Rig) -> None:
+    holds(rig, "one")
+    left = hook(rig, "trap '' TERM; sleep 60 >/dev/null 2>&1 & echo $! >../pids")
+    assert rig.run(left, run="one").finished
+    eventually(lambda: rig.kind != "busybox" or fence_is_free(rig))
+    assert rig.run(shell.command("complain", "mine"), run="one").lines == ["mine"]
+    pid = int((rig.base / "pids").read_text())
+    assert is_at_work(pid)
+    os.kill(pid, signal.SIGKILL)
+
+
+def fence_is_free(rig: Rig) -> bool:
+    """Busybox's `timeout` leaves a watcher behind for up to a second."""
+    with (rig.base / "fence").open("a") as fence:
+        try:
+            fcntl.flock(fence, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def test_a_one_off_container_that_a_dead_operator_left_is_ended_before_anything_else_begins(rig: Rig) -> None:

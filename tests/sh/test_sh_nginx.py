@@ -296,6 +296,16 @@ def test_a_colour_that_answers_late_passes_the_gate(rig: Rig) -> None:
     assert len([call for call in rig.said if " sh -c " in call]) == 2
 
 
+def test_a_gate_goes_on_where_docker_does_not_say_who_is_there(rig: Rig) -> None:
+    rig.nginx_runs()
+    rig.colour_runs("green", "aaa")
+    rig.docker("ps -a *", ("", "aaa\n"), (1, 0))
+    rig.short_sleeps()
+    curl(rig, "green")
+    assert gate(rig) == (0, "")
+    assert len([call for call in rig.said if " sh -c " in call]) == 1
+
+
 def test_a_gate_that_times_out_says_what_was_asked_what_came_and_shows_the_log(rig: Rig) -> None:
     rig.nginx_runs()
     rig.colour_runs("green", "aaa", "bbb")
@@ -356,7 +366,9 @@ def serves(rig: Rig, colour: str, *, public: bool) -> None:
     rig.program(
         "curl",
         f"""case $* in
-"-sf -m 5 http://127.0.0.1:8002/") echo {colour} ;;
+"-sf -m 5 http://127.0.0.1:8002/" | "-s -m 5 http://127.0.0.1:8002/") echo {colour} ;;
+"-s -m 5 -o /dev/null -w status %{{http_code}} -H Host: app.example.com http://127.0.0.1:80/healthz")
+    printf 'status 503' ;;
 "-sf -o /dev/null -m 5 -H Host: app.example.com http://127.0.0.1:80/healthz") exit {0 if public else 22} ;;
 *) echo "curl $*"; exit 99 ;;
 esac""",
@@ -379,8 +391,39 @@ def test_a_colour_is_served_when_nginx_says_so_and_its_public_door_answers(rig: 
 
 @pytest.mark.parametrize(("colour", "public"), [("blue", True), ("green", False), ("", True)])
 def test_a_colour_is_not_served_while_either_door_says_otherwise(rig: Rig, colour: str, public: bool) -> None:
+    """What is not told of a door, nobody can mend."""
     serves(rig, colour, public=public)
-    assert serving(rig) == (1, "nginx does not serve green through its public door")
+    status, said = serving(rig)
+    assert status == 1
+    assert said.endswith(
+        f"public door: live there is {colour or 'nobody'}, and GET /healthz (Host: app.example.com) gets status 503"
+    )
+
+
+def test_a_health_check_that_has_another_path_since_maintenance_began_is_let_through_by_the_flip(rig: Rig) -> None:
+    serves(rig, "green", public=True)
+    assert rig.run(shell.command("maintain", "by ann"), HEALTH_PATH="/old").finished
+    switch = rig.base / "switch"
+    opens = f"[ -f {switch}/open/healthz/.open ] || exit 22"
+    rig.program("curl", f"case $* in *:8002/) echo green ;; *) {opens} ;; esac", inside=True)
+    assert serving(rig) == (0, "")
+    assert (switch / "open" / "old" / ".open").exists()
+
+
+def test_a_flip_that_maintenance_hides_says_so(rig: Rig) -> None:
+    serves(rig, "green", public=False)
+    assert rig.run(shell.command("maintain", "by ann")).finished
+    status, said = serving(rig)
+    assert status == 1
+    assert said.splitlines()[1:] == [
+        "maintenance is on here: does nginx let /healthz through, as maintenance.conf does?"
+    ]
+
+
+def test_without_maintenance_a_flip_opens_nothing(rig: Rig) -> None:
+    serves(rig, "green", public=True)
+    assert serving(rig) == (0, "")
+    assert not (rig.base / "switch").exists()
 
 
 # --- the watch -------------------------------------------------------------------------------------------------
@@ -425,6 +468,15 @@ def test_a_watch_tolerates_two_missed_looks_again_and_again(rig: Rig) -> None:
     rig.colour_runs("blue", "aaa")
     _, _, alive = watch(rig, 9_999)
     assert alive == 11
+
+
+def test_a_watch_misses_a_look_where_docker_does_not_say_how_the_colour_is(rig: Rig) -> None:
+    looks(rig, 0)
+    rig.colour_runs("blue", "aaa")
+    rig.docker("ps -a *", ("", "", "aaa\n", ""), (1, 1, 0, 1))
+    status, lines, alive = watch(rig, 9_999)
+    assert (status, alive) == (1, 5)
+    assert lines == ["docker does not say how blue is (three looks in a row)"]
 
 
 def test_a_watch_of_a_healthy_colour_ends_with_its_time_and_speaks_meanwhile(rig: Rig) -> None:
@@ -570,10 +622,10 @@ def test_where_nginx_does_not_run_nobody_is_connected(rig: Rig) -> None:
     assert rig.run(shell.command("drain", "blue", 9_999)).finished
 
 
-@pytest.mark.parametrize("question", ["ps -aq *", NGINX_PS], ids=["of-the-colour", "of-nginx"])
+@pytest.mark.parametrize("question", ["ps -a *", NGINX_PS], ids=["of-the-colour", "of-nginx"])
 def test_a_drain_waits_where_docker_does_not_say_who_is_there(rig: Rig, question: str) -> None:
     sockets(rig, tcp())
-    rig.docker(question, ("", "aaa\n" if question.startswith("ps -aq") else "ngx1\n"), status=(1, 0))
+    rig.docker(question, ("", "aaa\n" if question.startswith("ps -a") else "ngx1\n"), status=(1, 0))
     assert rig.run(shell.command("drain", "blue", 9_999)).finished
     assert len([call for call in rig.said if "/proc/net/tcp" in call]) == 2
 

@@ -8,12 +8,16 @@ import shlex
 import socket
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from rig import NGINX_PS, VARIABLES, Rig
 
 from deploy.recipe import facts
 from deploy.recipe.model import App, Colour, Container, Facts, Host, Release
+
+if TYPE_CHECKING:
+    from deploy.recipe.shell import Command
 
 PS = 'ps -a --format {{.ID}} {{.Label "com.docker.compose.project"}}'
 
@@ -330,6 +334,15 @@ def test_a_probe_that_docker_does_not_answer_is_no_answer(rig: Rig, question: st
     rig.docker("ps -q --filter label=com.docker.compose.project=app-green")
     rig.docker(question, status=1)
     assert not rig.look(facts.probe()).finished
+
+
+@pytest.mark.parametrize("words", [facts.observe(), facts.examine("80")], ids=["observe", "examine"])
+def test_a_disk_is_not_looked_for_where_docker_does_not_say_where_it_is(rig: Rig, words: Command) -> None:
+    has_docker(rig)
+    rig.docker("compose version --short", "2.26.1\n")
+    rig.docker("info --format {{.DockerRootDir}}", does="echo 'no answer' >&2", status=1)
+    outcome = rig.look(words)
+    assert (outcome.finished, outcome.text) == (False, "no answer")
 
 
 def test_history_gives_the_newest_lines(rig: Rig) -> None:

@@ -10,7 +10,7 @@ from rig import NGINX_PS, eventually, lives
 
 from deploy.recipe import facts as questions
 from deploy.recipe import shell
-from deploy.recipe.shell import Answer, Line
+from deploy.recipe.shell import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,34 +31,65 @@ def containers(rig: Rig, *entries: str) -> None:
     rig.docker(f"inspect -f {FORM} {' '.join(ids)}", "".join(f"{entry}\n" for entry in entries))
 
 
-def test_logs_are_told_container_by_container_and_of_nobody_else(rig: Rig) -> None:
-    containers(rig, WEB, NGINX, OTHER)
-    rig.docker("logs -t --tail 5 aa1", "2026Z one\n2026Z two\n")
-    rig.docker("logs -t --tail 5 bb2", "2026Z three\n")
-    outcome = rig.look(shell.command("tell_logs", "", 5))
-    assert [s for s in outcome.signals if isinstance(s, (Answer, Line))] == [
-        Answer("log_of", ("app-blue/web",)),
-        Line("2026Z one"),
-        Line("2026Z two"),
-        Answer("log_of", ("app-setting-prod/nginx",)),
-        Line("2026Z three"),
+AT = "2026-11-22T10:00:0{}.123456789Z"
+
+
+def logged(rig: Rig, *words: str) -> list[tuple[str, ...]]:
+    outcome = rig.look(shell.command("tell_logs", *words))
+    assert outcome.finished
+    assert outcome.lines == []
+    return outcome.values("logged")
+
+
+def test_logs_are_told_in_the_order_of_time_and_of_nobody_else(rig: Rig) -> None:
+    """What has no time of its own comes behind the line before it."""
+    third = "ee5/T/app-setting-prod/redis"
+    containers(rig, WEB, NGINX, OTHER, third)
+    one, two, three, four, five = map(AT.format, range(1, 6))
+    rig.docker("logs -t --tail 5 aa1", f"{one} a\tb  c\n{four} \n  rest of it\n{five} e\n")
+    rig.docker("logs -t --tail 5 bb2", f"{two} \\n $x\n{three} d\n")
+    rig.docker("logs -t --tail 5 ee5", f"docker says\n{three} 2026-11-22T10:00:09.1Z\n")
+    web, nginx, redis = "app-blue/web", "app-setting-prod/nginx", "app-setting-prod/redis"
+    assert logged(rig, "", "5") == [
+        (redis, "", "docker says"),
+        (web, one, "a", "b  c"),
+        (nginx, two, "\\n $x"),
+        (nginx, three, "d"),
+        (redis, three, "2026-11-22T10:00:09.1Z"),
+        (web, four, ""),
+        (web, four, "  rest of it"),
+        (web, five, "e"),
     ]
+    assert rig.look(shell.command("tell_logs", "", "5")).values("log_of") == [(web,), (nginx,), (redis,)]
+
+
+def test_a_log_is_told_as_it_comes_and_not_kept(rig: Rig) -> None:
+    """As many lines as there are would be too many for a host, or for whoever asked."""
+    if rig.kind == "busybox":
+        pytest.skip("its sort knows no -m, and reads all of it")
+    containers(rig, WEB, NGINX)
+    endless = "i=0; while echo {} $i; do i=$((i + 1)); done"
+    rig.docker("logs -t --tail all aa1", does=endless.format(AT.format(1)))
+    rig.docker("logs -t --tail all bb2", does=endless.format(AT.format(1)))
+    with rig.started(shell.command("tell_logs", "", "all")) as script:
+        script.until(lambda s: isinstance(s, Answer) and s.key == "logged" and s.values[2] == "40")
 
 
 def test_logs_of_one_service_since_some_time(rig: Rig) -> None:
     containers(rig, WEB, NGINX)
-    rig.docker("logs -t --tail all --since 2h bb2", "2026Z three\n")
-    outcome = rig.look(shell.command("tell_logs", "2h", "all", "nginx"))
-    assert outcome.values("log_of") == [("app-setting-prod/nginx",)]
+    rig.docker("logs -t --tail all --since 2h bb2", f"{AT.format(3)} three\n")
+    assert logged(rig, "2h", "all", "nginx") == [("app-setting-prod/nginx", AT.format(3), "three")]
 
 
 def test_a_log_that_cannot_be_read_hides_no_other(rig: Rig) -> None:
     containers(rig, WEB, NGINX)
     rig.docker("logs -t --tail 5 aa1", "its driver does not support reading\n", status=1)
-    rig.docker("logs -t --tail 5 bb2", "2026Z three\n")
-    outcome = rig.look(shell.command("tell_logs", "", 5))
-    assert outcome.lines == ["its driver does not support reading", "its log cannot be read", "2026Z three"]
-    assert outcome.finished
+    rig.docker("logs -t --tail 5 bb2", f"{AT.format(3)} three\n")
+    assert [said[2] for said in logged(rig, "", "5")] == [
+        "its driver does not support reading",
+        "its log cannot be read",
+        "three",
+    ]
 
 
 def test_a_host_without_containers_has_no_logs(rig: Rig) -> None:
@@ -288,7 +319,8 @@ def test_services_are_restarted_one_after_the_other(rig: Rig) -> None:
     for service, ident in (("redis", "aa1"), ("celery", "")):
         rig.docker(
             "ps -q --filter label=com.docker.compose.project=app-setting-prod"
-            f" --filter label=com.docker.compose.service={service}",
+            f" --filter label=com.docker.compose.service={service}"
+            " --filter label=com.docker.compose.oneoff=False",
             ident,
         )
     rig.docker("restart aa1")

@@ -6,14 +6,14 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from rig import NGINX_PS
+from rig import NGINX_PS, of_stack
 
 from deploy.recipe import shell
 
 if TYPE_CHECKING:
     from rig import Rig
 
-OF_GREEN = "ps -aq --filter label=com.docker.compose.project=app-green"
+OF_GREEN = of_stack("green")
 UP_GREEN = (
     "compose -p app-green --project-directory . --env-file releases/r1/.env -f releases/r1/colour.yml up -d --no-build"
 )

@@ -19,7 +19,9 @@ def read(*answers: tuple[str, ...]) -> Facts:
 
 
 def test_what_a_host_says_of_its_volumes_is_read() -> None:
-    seen = read(("volume", "shop_up"), ("volume_user", "shop_up", "db", "old"), ("volume_like", "pgdata", "old_pgdata"))
+    seen = read(
+        ("volume", "shop_up"), ("volume_user", "shop_up", "db", "old"), ("volume_like", "pgdata", "old_pgdata", "old")
+    )
     assert seen.volumes == {"shop_up"}
     assert seen.volume_users == (("shop_up", "db", "old"),)
     assert seen.volume_likes == (("pgdata", "old_pgdata"),)

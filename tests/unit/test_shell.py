@@ -123,6 +123,13 @@ def test_no_output_without_the_token_is_ever_taken_for_a_signal(text: str) -> No
     assert shell.parse(text, TOKEN) == [Line(text)]
 
 
+@given(st.binary(max_size=60), st.binary(max_size=60), st.integers(1, 9))
+def test_a_payload_begins_behind_its_mark_wherever_it_was_cut(before: bytes, payload: bytes, size: int) -> None:
+    opening = shell.Opening("ours")
+    sent = before + f"{shell.MARK}ours payload\n".encode() + payload
+    assert b"".join(opening.passed(sent[n : n + size]) for n in range(0, len(sent), size)) == payload
+
+
 def test_no_word_of_the_library_is_said_twice() -> None:
     """All parts travel together: of two words of one name the later would be both."""
     parts = [path.read_text() for path in Path(host.__file__).parent.glob("*.sh")]
