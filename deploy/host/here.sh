@@ -32,13 +32,16 @@ here_build() {
 }
 
 # here_forget: images that were built here for earlier releases. Where the app itself runs on this engine, it is a host's,
-# and they are its ways back.
+# and they are its ways back. The hosts are done by then: a docker that does not say what it has keeps it until the next time.
 here_forget() {
     for stack in "$PROJECT-blue" "$PROJECT-green"; do
-        ids=$(of_stack "$stack") || return
+        ids=$(of_stack "$stack") || { found "docker does not say what runs here: nothing is forgotten" && return 0; }
         [ -z "$ids" ] || return 0
     done
-    tags=$(docker images --format '{{.Tag}}' "$PROJECT") || return
+    tags=$(docker images --format '{{.Tag}}' "$PROJECT") || {
+        found "docker does not say which images are here: nothing is forgotten"
+        return 0
+    }
     for tag in $tags; do
         case $tag in
             "$RELEASE") ;;
