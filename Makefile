@@ -16,6 +16,13 @@ SEED ?= 0
 STAMP := .venv/.installed
 BENCH_STAMP := .venv/bench/.installed
 
+# Bytecode is kept, whatever the environment says: without it each worker of pytest, and each program that a test starts,
+# compiles everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+# Workers of pytest, for two processors: a test that waits leaves its own idle.
+WORKERS ?= 3
+
 .PHONY: check lint test faults plants soak simulate demo bench bench-quick docs clean
 
 $(STAMP): pyproject.toml
@@ -31,7 +38,7 @@ lint: $(STAMP)
 	for tests in unit flow sim sh link e2e; do $(BIN)/mypy tests/$$tests || exit; done
 
 check: lint
-	$(BIN)/python -m pytest tests/unit tests/flow tests/sh tests/sim $(if $(LONG),,-m "not long") --numprocesses 2
+	$(BIN)/python -m pytest tests/unit tests/flow tests/sh tests/sim $(if $(LONG),,-m "not long") --numprocesses $(WORKERS)
 
 # The last run is the long one, on real hosts: a process for each kind of them.
 test: lint

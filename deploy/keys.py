@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 import re
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -137,16 +138,25 @@ def convert(data: Mapping[str, Any], kind: type[Any], place: Any) -> Any:
         raise ConfigError(f"{place('')}: {error.object!r} is no text: half of a letter stands in it") from None
 
 
-def _refuse_unknown(data: Mapping[str, Any], kind: type[Any], path: str, place: Any) -> None:
-    for field in msgspec.structs.fields(kind):
-        inner = data.get(field.name)
-        nested = next((t for t in (field.type, *get_args(field.type)) if _is_struct(t)), None)
-        if nested is not None and isinstance(inner, dict):
-            _refuse_unknown(inner, nested, f"{path}.{field.name}", place)
+def _refuse_unknown(data: Mapping[str, Any], kind: Any, path: str, place: Any) -> None:
+    for name, nested in _structs_in(kind).items():
+        inner = data.get(name)
+        if isinstance(inner, dict):
+            _refuse_unknown(inner, nested, f"{path}.{name}", place)
     known = kind.__struct_fields__
     for key in data:
         if key not in known:
             raise ConfigError(f"{place(f'{path}.{key}')}: there is no such key{nearest(str(key), known)}")
+
+
+@functools.cache  # msgspec evaluates every hint of a struct anew each time it is asked
+def _structs_in(kind: Any) -> dict[str, type[Any]]:
+    """Return the keys of a struct that have structs below them, and which."""
+    found = {
+        field.name: next((t for t in (field.type, *get_args(field.type)) if _is_struct(t)), None)
+        for field in msgspec.structs.fields(kind)
+    }
+    return {name: nested for name, nested in found.items() if nested}
 
 
 EXAMPLES = {

@@ -331,7 +331,7 @@ def _now() -> str:
     return clock.utc_now().strftime("%Y%m%d-%H%M%S")
 
 
-def _check_services(setup: Setup, settings: Iterable[str], colours: dict[str, dict[str, Any]]) -> None:
+def _check_services(setup: Setup, settings: Iterable[str], colours: Mapping[str, Mapping[str, Any]]) -> None:
     app = setup.app
     for key, names in (("workers", app.workers), ("singletons", app.singletons), ("proxy", (app.proxy,))):
         for name in names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from typing import TYPE_CHECKING, Any
@@ -89,13 +90,18 @@ _Dumper.add_representer(Plain, _plain)
 _Dumper.add_representer(Quoted, _quoted)
 
 
-def read(content: bytes, name: str) -> dict[str, Any]:
-    """Read a compose file for a look at it.
+def read(content: bytes, name: str) -> Mapping[str, Any]:
+    """Read a compose file for a look at it. One that was read before is the same document: nobody changes it.
 
     Raises:
         ConfigError: it is none; `name` says which.
 
     """
+    return _read(content, name)
+
+
+@functools.lru_cache(maxsize=16)  # the files of a release are read once to make it, and once for the rules
+def _read(content: bytes, name: str) -> Mapping[str, Any]:
     return _checked(content, name, _Loader)
 
 

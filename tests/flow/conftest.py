@@ -7,7 +7,7 @@ import io
 import sys
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,6 +19,9 @@ from deploy import check, clock, config, fleet, flow, run, staging
 from deploy.console import Console
 from deploy.console.redact import redactor
 from deploy.recipe import standing, waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Operator:
@@ -64,67 +67,72 @@ class Operator:
     def _console(self) -> Console:
         return Console(out=self.printed)
 
-    def _connect(self, hosts: str = "", *, skip: bool = False) -> fleet.Fleet:
+    def _connect(self, setup: config.Setup, *, skip: bool = False) -> fleet.Fleet:
         """Connect; `skip` leaves out what cannot be reached, as --skip-unreachable does."""
-        setup = self.setup(hosts)
         return fleet.connect(setup.hosts, self.world.open, setup.app.hosts[0], (lambda _: None) if skip else None)
 
+    def _env(self, hosts: str = "", *, skip: bool = False) -> tuple[config.Setup, Callable[[], fleet.Fleet]]:
+        """Return the env as it is written down now, and the way to its hosts."""
+        setup = self.setup(hosts)
+        return setup, lambda: self._connect(setup, skip=skip)
+
     def deploy(self, *, hosts: str = "", **options: Any) -> None:
-        flow.deploy(self.setup(hosts), lambda: self._connect(hosts), self._console(), flow.Options(**options))
+        flow.deploy(*self._env(hosts), self._console(), flow.Options(**options))
 
     def lock(self, reason: str, *, skip: bool = False) -> None:
-        flow.put_lock(self.setup(), lambda: self._connect(skip=skip), self._console(), reason)
+        flow.put_lock(*self._env(skip=skip), self._console(), reason)
 
     def unlock(self, reason: str, *, skip: bool = False) -> None:
-        flow.take_lock_away(self.setup(), lambda: self._connect(skip=skip), self._console(), reason)
+        flow.take_lock_away(*self._env(skip=skip), self._console(), reason)
 
     def at_work(self, hosts: str = "") -> Any:
         """Another run of ours holds its locks for the time of the block."""
-        return run.engaged(self.setup().app, self._connect(hosts), self._console(), "deploy r9")
+        setup, connect = self._env(hosts)
+        return run.engaged(setup.app, connect(), self._console(), "deploy r9")
 
     def rollback(self, to: str = "", **options: Any) -> None:
-        flow.rollback(self.setup(), self._connect, self._console(), to, flow.Options(**options))
+        flow.rollback(*self._env(), self._console(), to, flow.Options(**options))
 
     def stage(self, *, hosts: str = "", **options: Any) -> None:
-        staging.stage(self.setup(hosts), lambda: self._connect(hosts), self._console(), flow.Options(**options))
+        staging.stage(*self._env(hosts), self._console(), flow.Options(**options))
 
     def promote(self, *, hosts: str = "", **options: Any) -> None:
-        staging.promote(self.setup(hosts), lambda: self._connect(hosts), self._console(), flow.Options(**options))
+        staging.promote(*self._env(hosts), self._console(), flow.Options(**options))
 
     def unstage(self) -> None:
-        staging.unstage(self.setup(), self._connect, self._console())
+        staging.unstage(*self._env(), self._console())
 
     def plan(self) -> None:
-        flow.plan(self.setup(), self._connect, self._console(), flow.Options())
+        flow.plan(*self._env(), self._console(), flow.Options())
 
     def status(self) -> None:
-        flow.status(self.setup(), self._connect, self._console())
+        flow.status(*self._env(), self._console())
 
     def history(self) -> None:
-        flow.history(self.setup(), self._connect, self._console(), 20)
+        flow.history(*self._env(), self._console(), 20)
 
     def does(self, story: Any, *words: Any, hosts: str = "", as_json: bool = False) -> Any:
         """Play one of the stories of deploy/operate.py, on some hosts of the env or on all; `text` is what it said."""
         self.printed.seek(0)
         self.printed.truncate()
         console = Console(out=self.printed, as_json=as_json)
-        setup = self.setup(hosts)
+        setup, connect = self._env(hosts)
         console.hide(redactor(setup.env, setup.readings))
-        return story(setup, lambda: self._connect(hosts), console, *words)
+        return story(setup, connect, console, *words)
 
     def check(self, *, files_only: bool = False, as_json: bool = False) -> None:
         console = Console(out=self.printed, as_json=as_json)
-        check.check(self.setup(), self._connect, console, files_only=files_only)
+        check.check(*self._env(), console, files_only=files_only)
 
     def live(self) -> list[str]:
         """Return the release that each host serves."""
-        facts = run.observe(self.setup().app, self._connect())
-        return [standing.live_release(self.setup().app, each) for each in facts.values()]
+        setup, connect = self._env()
+        return [standing.live_release(setup.app, each) for each in run.observe(setup.app, connect()).values()]
 
     def waits(self) -> list[str]:
         """Say what waits in the idle colour of each host."""
-        app = self.setup().app
-        return [waiting.describe(app, each) for each in run.observe(app, self._connect()).values()]
+        setup, connect = self._env()
+        return [waiting.describe(setup.app, each) for each in run.observe(setup.app, connect()).values()]
 
     def assert_whole(self, *, waits: bool = False) -> None:
         """Every host serves the same release, from one colour, with its workers, and nothing is left over.

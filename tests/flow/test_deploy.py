@@ -528,9 +528,9 @@ def test_a_file_that_changes_after_it_was_compared_stops_the_deploy_and_is_named
     operator.write("2")
     connect = operator._connect
 
-    def change_and_connect(hosts: str = "") -> Any:
+    def change_and_connect(setup: Any, *, skip: bool) -> Any:
         operator.write("3")
-        return connect(hosts)
+        return connect(setup, skip=skip)
 
     with monkeypatch.context() as patched:
         patched.setattr(operator, "_connect", change_and_connect)

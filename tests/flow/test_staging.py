@@ -451,7 +451,7 @@ class Preview:
         patch.setattr(machine, "Forward", Telling)
         self._thread = threading.Thread(
             target=staging.preview,
-            args=(operator.setup("web1"), lambda: operator._connect("web1"), operator._console(), 0),
+            args=(*operator._env("web1"), operator._console(), 0),
         )
 
     def __enter__(self) -> Self:
@@ -481,13 +481,15 @@ def test_preview_shows_what_is_staged_asked_as_users_ask(operator_of: Any, monke
 def test_preview_on_a_host_for_workers_alone_names_one_that_has_users(operator_of: Any) -> None:
     operator = operator_of(2)
     operator.data["envs"]["prod"]["runs"] = {"web1": ["celery"], "web2": ["web", "redis", "postgres", "celery-beat"]}
+    setup, connect = operator._env("web1")
     with pytest.raises(Refused, match=r"^web1 runs no web \(deploy.envs.prod.runs\)") as caught:
-        staging.preview(operator.setup("web1"), operator._connect, operator._console(), 0)
+        staging.preview(setup, connect, operator._console(), 0)
     assert "inv preview --env=prod --hosts=web2" in caught.value.mend
 
 
 def test_preview_with_nothing_in_the_idle_colour_is_refused(operator_of: Any) -> None:
     operator = operator_of(1)
     operator.deploy()
+    setup, connect = operator._env()
     with pytest.raises(Refused, match="nothing runs in the idle colour; blue is live"):
-        staging.preview(operator.setup(), operator._connect, operator._console(), 0)
+        staging.preview(setup, connect, operator._console(), 0)

@@ -10,10 +10,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from rig import SHELLS, Rig, lacks
+from rig import EACH_SHELL, Rig, lacks
 
 
-@pytest.fixture(params=[SHELLS[0], *(pytest.param(shell, marks=pytest.mark.long) for shell in SHELLS[1:])])
+@pytest.fixture(params=EACH_SHELL)
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     """A host with one of the shells."""
     if reason := lacks(request.param):

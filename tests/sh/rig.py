@@ -22,12 +22,16 @@ from itertools import count
 from pathlib import Path
 from typing import IO
 
+import pytest
+
 from deploy.host import library
 from deploy.recipe import shell
 from deploy.recipe.shell import Answer, Command, End, Finished, Line, Script, Signal
 
 TOKEN = "0123456789abcdef"  # noqa: S105  # it marks lines, it opens nothing
 SHELLS = ("dash", "bash", "busybox")
+EACH_SHELL = (SHELLS[0], *(pytest.param(shell, marks=pytest.mark.long) for shell in SHELLS[1:]))
+"""The same as parameters of a test."""
 
 TOOLS = (
     "awk", "basename", "cat", "cut", "date", "dd", "df", "find", "flock", "gzip", "head", "ln", "mkdir",

@@ -415,6 +415,7 @@ def test_workers_that_stay_up_pass_the_settle_delay(rig: Rig) -> None:
 def test_a_worker_that_does_not_stay_up_fails_the_settle_delay_with_its_log(rig: Rig, state: str) -> None:
     states(rig, "celery", "Up 1 second", state)
     starts(rig, "celery", 0)
+    rig.short_sleeps()
     status, lines = watched(rig, "celery", seconds=30)
     assert status == 1
     assert lines == [f"celery of app-setting-prod is {state}; its last lines:", "log of celery"]
@@ -423,6 +424,7 @@ def test_a_worker_that_does_not_stay_up_fails_the_settle_delay_with_its_log(rig:
 def test_a_worker_that_begins_anew_between_two_looks_fails_the_settle_delay(rig: Rig) -> None:
     states(rig, "celery", "Up 1 second")
     starts(rig, "celery", 0, 0, 1)
+    rig.short_sleeps()
     status, lines = watched(rig, "celery", seconds=30)
     assert status == 1
     assert "log of celery" in lines

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rig import SHELLS, Rig, lacks
+from rig import EACH_SHELL, Rig, lacks
 from test_sh_observe import has_docker
 
 from deploy.recipe import facts, files, manifest, shell
@@ -169,7 +169,7 @@ leaf = st.builds(file, st.binary(max_size=4), executable=st.booleans())
 links = st.builds(link, names)
 
 
-@pytest.mark.parametrize("kind", SHELLS)
+@pytest.mark.parametrize("kind", EACH_SHELL)
 def test_the_manifest_of_any_tree_is_ours_byte_for_byte(kind: str, tmp_path: Path) -> None:
     if reason := lacks(kind):
         pytest.skip(reason)

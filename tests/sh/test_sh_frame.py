@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rig import SHELLS, TOKEN, TOOLS, Outcome, Rig, eventually, functions, lacks, lives, tools_of
+from rig import EACH_SHELL, TOKEN, TOOLS, Outcome, Rig, eventually, functions, lacks, lives, tools_of
 
 from deploy import host
 from deploy.host import library
@@ -163,7 +163,7 @@ def test_words_that_read_the_input_are_those_that_the_quoter_knows() -> None:
     assert functions() >= shell.READS_INPUT
 
 
-@pytest.mark.parametrize("kind", SHELLS)
+@pytest.mark.parametrize("kind", EACH_SHELL)
 def test_any_words_reach_a_word_of_the_library_unharmed(kind: str, tmp_path: Path) -> None:
     """Many words in one script: each is shown by printf as it arrived."""
     if reason := lacks(kind):
@@ -270,15 +270,19 @@ def test_a_hook_that_takes_too_long_is_ended(rig: Rig, weight: str) -> None:
     assert (outcome.ends[0] == 0) == (weight == "may")
 
 
+ENDLESS = "trap '' TERM; echo $$ >>../pids; sleep 60"
+LEAVES_ONE = "trap '' TERM; timeout 60 sh -c 'echo $$ >>../pids; sleep 60' & trap - TERM; exec sleep 60"
+
+
 @pytest.mark.parametrize(
-    "text",
+    ("text", "knows_k"),
     [
-        "trap '' TERM; echo $$ >>../pids; sleep 60",
-        "trap '' TERM; timeout 60 sh -c 'echo $$ >>../pids; sleep 60' & trap - TERM; exec sleep 60",
+        pytest.param(ENDLESS, True, id="itself-True", marks=pytest.mark.long),
+        pytest.param(ENDLESS, False, id="itself-False"),
+        pytest.param(LEAVES_ONE, True, id="what-it-started-True"),
+        pytest.param(LEAVES_ONE, False, id="what-it-started-False"),
     ],
-    ids=["itself", "what-it-started"],
 )
-@pytest.mark.parametrize("knows_k", [True, False])
 def test_a_hook_that_will_not_end_is_ended_with_all_that_it_started(rig: Rig, text: str, knows_k: bool) -> None:
     if not knows_k:
         real = tools_of(rig.kind) / "timeout"

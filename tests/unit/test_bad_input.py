@@ -327,8 +327,11 @@ PATHS = ("dotenv", "source", "templates", "migrate", "env")
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    (tmp_path / ".env.prod").write_text("A=1\n")
-    return tmp_path
+    """Return a project two folders down: what is above it is not all that other tests have left."""
+    folder = tmp_path / "of" / "mine"
+    folder.mkdir(parents=True)
+    (folder / ".env.prod").write_text("A=1\n")
+    return folder
 
 
 def load(project: Path, changes: Mapping[str, Any]) -> config.Setup | None:

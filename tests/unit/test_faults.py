@@ -91,6 +91,7 @@ def test_a_relay_that_only_stumbles_takes_new_connections(relay: Relay) -> None:
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="it takes Linux to be this silent")
+@pytest.mark.long
 def test_a_silent_relay_does_not_even_acknowledge_and_goes_on_when_it_is_mended(relay: Relay) -> None:
     with opened(relay) as connection, opened(relay) as patient:
         assert says(connection, b"one") == b"one"

@@ -93,6 +93,7 @@ def test_a_failure_is_told_without_secrets(tmp_path: Path) -> None:
     assert json.loads(told.read_text())["error"] == "password *** is wrong"
 
 
+@pytest.mark.long
 def test_one_that_takes_too_long_is_ended_with_all_it_started(tmp_path: Path) -> None:
     alive = tmp_path / "alive"
     happens, _ = occasion(Hook("before-flip", (program(tmp_path, f"(sleep 3; touch {alive}) & sleep 60"),)), limit=1)

@@ -6,6 +6,7 @@ import io
 import re
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pyte
 import pytest
@@ -245,9 +246,13 @@ def test_a_host_that_failed_is_among_those_shown_also_when_it_is_undone(begin: B
     assert "web30.example.com  ✗✓  undone" in story.look(40)
 
 
+def long(*values: int) -> list[Any]:
+    return [pytest.param(value, marks=pytest.mark.long) for value in values]
+
+
 @pytest.mark.parametrize(("columns", "lines"), [(80, 20), (120, 40), (40, 10), (80, 5)])
-@pytest.mark.parametrize("hosts", [1, 18, 20, 21, 30])
-@pytest.mark.parametrize("verbose", [False, True])
+@pytest.mark.parametrize("hosts", [1, *long(18, 20), 21, *long(30)])
+@pytest.mark.parametrize("verbose", [*long(False), True])
 def test_it_fits_into_any_window_and_nothing_scrolls_away(
     begin: Begin, columns: int, lines: int, hosts: int, verbose: bool
 ) -> None:

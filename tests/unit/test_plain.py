@@ -6,15 +6,13 @@ import io
 import re
 import threading
 import time
-from typing import TYPE_CHECKING
+
+import pytest
 
 from deploy.console import Console
 from deploy.console.events import Event
 from deploy.console.plain import Pulse
 from deploy.errors import Failed
-
-if TYPE_CHECKING:
-    import pytest
 
 RUN = (
     Event("phase", phase="start", text="on web1"),
@@ -104,6 +102,7 @@ def test_a_silent_run_gives_a_sign_of_life_that_says_what_is_at_work() -> None:
     )
 
 
+@pytest.mark.long
 def test_a_line_puts_the_sign_of_life_off_and_an_ended_run_gives_none() -> None:
     signs = Signs()
     pulse = Pulse(["web1"], signs, lambda: 0.0, silence=2.0)
