@@ -20,8 +20,8 @@ BENCH_STAMP := .venv/bench/.installed
 # compiles everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Workers of pytest, for two processors: a test that waits leaves its own idle.
-WORKERS ?= 3
+# Workers of pytest, for two processors: many tests wait, and leave theirs idle.
+WORKERS ?= 5
 
 .PHONY: check lint test faults plants soak simulate demo bench bench-quick docs clean
 
