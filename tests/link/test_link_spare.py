@@ -75,7 +75,8 @@ def test_a_host_that_takes_two_sessions_at_once_is_enough_for_a_lock_and_a_scrip
     machine = place.connect(sshd.host)
     hold = lease(machine, place.home / "base")
     try:
-        wait_for(lambda: len(waiting(sshd)) == 1, "the next shell")  # it makes room for what needs a channel of its own
+        # Beside the one that holds the lock. It makes room for what needs a channel of its own.
+        wait_for(lambda: len(waiting(sshd)) == 2, "the next shell")
         sent = machine.fetch(Script((shell.command("sh", "-c", "echo image >&3"),), (), sends=True))
         assert sent.read(100) == b"image\n"
         sent.close()
