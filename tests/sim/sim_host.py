@@ -794,8 +794,9 @@ class SimWorld(World):
             if order in host.orders:
                 host.orders.remove(order)
                 self.note(host.name, "docker does, late, what it was asked for")
+                ran = host.runs and host.live()
                 effect()
-                if host.runs and not host.live() and host.told_at > order.since and not host.excused:
+                if ran and not host.live() and host.told_at > order.since and not host.excused:
                     self.violate(f"{host.name}: history says what its workers run, and they end after that")
 
         self.clock.at(delay, act)
