@@ -90,6 +90,7 @@ _Dumper.add_representer(Plain, _plain)
 _Dumper.add_representer(Quoted, _quoted)
 
 
+@functools.lru_cache(maxsize=16)  # the files of a release are read once to make it, and once for the rules
 def read(content: bytes, name: str) -> Mapping[str, Any]:
     """Read a compose file for a look at it. One that was read before is the same document: nobody changes it.
 
@@ -97,11 +98,6 @@ def read(content: bytes, name: str) -> Mapping[str, Any]:
         ConfigError: it is none; `name` says which.
 
     """
-    return _read(content, name)
-
-
-@functools.lru_cache(maxsize=16)  # the files of a release are read once to make it, and once for the rules
-def _read(content: bytes, name: str) -> Mapping[str, Any]:
     return _checked(content, name, _Loader)
 
 
