@@ -82,6 +82,30 @@ switch() {
     esac
 }
 
+# await_return COLOUR SECONDS: users are about to go back to this colour. Whoever has the other one keeps it until this one
+# answers, with whatever status: after a reboot both come up, each in its own time. Where the other one does not answer either,
+# or docker does not say so, there is nothing to wait for.
+await_return() {
+    if [ "$1" = blue ]; then other=green; else other=blue; fi
+    [ -f "switch/$other" ] || return 0
+    until_deadline "$2" return_look "$1" "$other" && return
+    complain "$1 is not back within $2 s, and $other answers: users stay with $other"
+    stack_log "$PROJECT-$1"
+    return 1
+}
+# 502 and 504 are nginx's own words for a colour that it cannot reach. A docker that hangs holds up nobody for long.
+return_look() (
+    docker() { timeout 15 docker "$@"; }
+    looked=0
+    # shellcheck disable=SC2016  # expanded inside the container
+    in_nginx sh -c 'case $(curl -s -o /dev/null -m 5 -w "%{http_code}" -H "Host: $1" "$2") in
+            000 | 502 | 504) ! curl -sf -o /dev/null -m 5 -H "Host: $1" "$3" || exit 9 ;;
+        esac' sh "$HEALTH_HOST" "http://127.0.0.1:$(door "$1")$HEALTH_PATH" "http://127.0.0.1:$(door "$2")$HEALTH_PATH" || looked=$?
+    [ "$looked" = 9 ] || return 0
+    sleep 0.5
+    return 1
+)
+
 # await_serving COLOUR: nginx itself says that this colour is live, and the public door answers. During maintenance that door
 # is open for the health check's path alone, which may have another name since.
 await_serving() {

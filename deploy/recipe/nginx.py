@@ -36,6 +36,15 @@ def switch(colour: Colour | None, because: str) -> Step:
     return Step(f"switch nginx to {colour or 'none'}", because, shell.command("switch", colour or "none"))
 
 
+def await_return(app: App, colour: Colour) -> Step:
+    return Step(
+        f"see that {colour} is up",
+        "whoever is served is not sent to where nobody answers",
+        shell.command("await_return", colour, app.health.timeout),
+        deadline=app.health.timeout + 60,
+    )
+
+
 def await_serving(colour: Colour) -> Step:
     return Step(
         f"see nginx serve {colour}",

@@ -303,6 +303,7 @@ def undo(app: App, host: Host, facts: Facts, release: Release) -> tuple[Step, ..
     if waiting.waiting(app, facts):
         away = (waiting.withdraw(app, idle),)
     return (
+        *((nginx.await_return(app, live),) if live else ()),
         nginx.switch(live, "users go back to what they had"),
         docker.await_engine(),
         *((nginx.use_conf(facts.conf, "it was in use before"),) if facts.conf and facts.conf != release.conf else ()),

@@ -20,10 +20,13 @@ from stage import assert_nothing_lost
 import testbed
 from deploy.source import Templates
 from testbed.load import EVERYDAY, UPLOAD
-from testbed.project import ROOT, releases
+from testbed.project import HOST_HEADER, ROOT, releases
 
 if TYPE_CHECKING:
     from stage import Stage
+
+    from testbed.load import Report
+    from testbed.project import Said
 
 
 def test_the_templates_are_valid_as_they_lie(one: Stage) -> None:
@@ -342,6 +345,52 @@ HOME_THAT_KILLS = (
     __import__("threading").Timer(5, __import__("os").kill, (1, 15)).start()
 """
 )
+
+
+OLD_COLOUR_AWAY = """#!/bin/sh
+if [ -f ../switch/green ]; then was=blue; else was=green; fi
+web=$(docker ps -q --filter label=com.docker.compose.project=app-$was --filter label=com.docker.compose.service=web)
+docker stop "$web"
+[ "$1" = for-good ] || { sleep 5; docker start "$web"; } >/dev/null 2>&1 &
+exit 1
+"""
+
+
+def undo_without_the_colour_before(stage: Stage, *how: str) -> tuple[Said, Report]:
+    """Deploy what is undone at the end of settle, when the colour that users had is away."""
+    away = stage.project.folder / "away"
+    away.write_text(OLD_COLOUR_AWAY)
+    away.chmod(0o755)
+    rule = {"path": "/healthz", "host": HOST_HEADER, "timeout": 15}
+    stage.project.configure({"host_hooks": {"before-finish": [" ".join(("./away", *how))]}, "health": rule})
+    with stage.users() as load:
+        stage.commit()
+        said = stage.inv("deploy")
+    away.unlink()
+    stage.project.configure({})
+    return said, load.report()
+
+
+def test_users_are_not_sent_back_to_a_colour_before_it_is_up(one: Stage) -> None:
+    """As after a reboot in the middle of a deploy: each colour comes up in its own time."""
+    before = one.live()
+    said, report = undo_without_the_colour_before(one)
+    assert said.code == 1, said.text
+    assert "Undone on every host" in said.err
+    assert one.live() == before
+    assert report.failed == 0, str(report)
+    one.assert_whole()
+
+
+def test_users_stay_where_they_are_served_when_the_colour_before_does_not_come_back(one: Stage) -> None:
+    before = one.live()
+    said, report = undo_without_the_colour_before(one, "for-good")
+    assert said.code == 3, said.text
+    assert "is not back within 15 s" in said.text
+    assert one.live() != before
+    assert report.failed == 0, str(report)
+    one.deploy()
+    one.assert_whole()
 
 
 def test_ten_deploys_in_a_row_lose_nothing_and_leave_only_what_keep_says(one: Stage) -> None:

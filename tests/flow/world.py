@@ -854,6 +854,9 @@ class _Words:
         self.said.append(Line("Traceback: the app said this"))
         return 1
 
+    def do_await_return(self, colour: str, _seconds: str) -> int:
+        return 0 if self.box.switch == colour or self.box.of(self.stack(colour), "web") else 1
+
     def do_switch(self, colour: str) -> None:
         if colour != "none" and self.box.was_served and not self.box.of(self.stack(colour), "web"):
             raise Impossible(f"{self.box.name}: users are sent to {colour}, where nothing runs")

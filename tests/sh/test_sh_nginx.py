@@ -358,6 +358,98 @@ def test_a_gate_with_a_health_path_of_many_signs_asks_for_exactly_that(rig: Rig)
     assert outcome.finished, outcome.text
 
 
+# --- back to the colour before ---------------------------------------------------------------------------------
+
+
+def doors(rig: Rig, *, before: str, now: str, after: int = 1, colour: str = "blue") -> None:
+    """Let the door of the `colour` of before, and that of users' now, answer with these statuses.
+
+    From the look `after` on, if that is more than 1, the one of before answers with 200.
+    """
+    was, other = DOORS[colour], DOORS["green" if colour == "blue" else "blue"]
+    rig.nginx_runs()
+    looks = rig.home / "looks"
+    rig.program(
+        "curl",
+        f"""before={before} now={now}
+case $* in
+"-s -o /dev/null -m 5 -w %{{http_code}} -H Host: app.example.com http://127.0.0.1:{was}/healthz")
+    echo x >>{looks}
+    n=0 && while read -r x; do n=$((n + 1)); done <{looks}
+    [ {after} = 1 ] || [ "$n" -lt {after} ] || before=200
+    printf %s "$before"
+    [ "$before" != 000 ] || exit 7 ;;
+"-sf -o /dev/null -m 5 -H Host: app.example.com http://127.0.0.1:{other}/healthz")
+    [ "$now" -ge 200 ] && [ "$now" -lt 400 ] || exit 22 ;;
+*) echo "curl $*"; exit 99 ;;
+esac""",
+        inside=True,
+    )
+    rig.short_sleeps()
+
+
+def back_to(rig: Rig, colour: str = "blue", seconds: int = 30, live: str = "green") -> tuple[int, str]:
+    rig.rooms()
+    (rig.base / "switch" / live).touch()
+    outcome = rig.run(shell.command("await_return", colour, seconds))
+    return outcome.ends[0], outcome.text
+
+
+@pytest.mark.parametrize("down", ["502", "504", "000"])
+@pytest.mark.parametrize(("colour", "live"), [("blue", "green"), ("green", "blue")])
+def test_users_keep_a_colour_that_answers_until_the_one_before_does(
+    rig: Rig, colour: str, live: str, down: str
+) -> None:
+    doors(rig, before=down, now="200", after=4, colour=colour)
+    assert back_to(rig, colour, live=live) == (0, "")
+    assert (rig.home / "looks").read_text().split() == ["x"] * 4
+
+
+@pytest.mark.parametrize("status", ["200", "404", "500", "503"])
+def test_a_colour_that_is_up_has_its_users_back_at_once_whatever_it_says(rig: Rig, status: str) -> None:
+    """Its health check may have had another path, and it may have been as sick when the deploy began."""
+    doors(rig, before=status, now="200")
+    assert back_to(rig) == (0, "")
+    assert (rig.home / "looks").read_text().split() == ["x"]
+
+
+@pytest.mark.parametrize("sick", ["500", "502"])
+def test_nobody_waits_for_a_colour_where_the_other_one_does_not_answer_either(rig: Rig, sick: str) -> None:
+    doors(rig, before="502", now=sick)
+    assert back_to(rig) == (0, "")
+    assert (rig.home / "looks").read_text().split() == ["x"]
+
+
+def test_a_colour_that_does_not_come_back_is_not_what_users_are_sent_to(rig: Rig) -> None:
+    doors(rig, before="502", now="200")
+    rig.colour_runs("blue", "aaa")
+    status, said = back_to(rig, seconds=0)
+    assert status == 1
+    assert said.splitlines() == [
+        "blue is not back within 0 s, and green answers: users stay with green",
+        "--- last lines of app-blue-web-1",
+        "log of aaa",
+    ]
+
+
+def test_docker_is_not_asked_who_is_up_where_users_never_left(rig: Rig) -> None:
+    assert back_to(rig, live="blue") == (0, "")
+    assert rig.calls == []
+
+
+def test_a_docker_that_does_not_say_who_is_up_keeps_nobody_from_the_way_back(rig: Rig) -> None:
+    rig.docker(NGINX_PS, status=1)
+    assert back_to(rig) == (0, "")
+
+
+def test_nor_does_one_that_hangs(rig: Rig) -> None:
+    rig.docker(NGINX_PS, does="exec /bin/sleep 30")
+    rig.program("timeout", 'shift; exec /bin/timeout 0.3 "$@"')
+    began = time.monotonic()
+    assert back_to(rig) == (0, "")
+    assert time.monotonic() - began < 20
+
+
 # --- serving ---------------------------------------------------------------------------------------------------
 
 

@@ -541,6 +541,7 @@ class SimWords(_Words):
             status = yield from self.docker(0.3, lambda: self.sim.removed(self.host, ids))
             if status:
                 return status
+            self.sim.removed(self.host, ids)  # its name is taken until it is gone
         if self.host.full:
             return 1
         return (yield from self.docker(1, lambda: self._appear(self.stack(colour), "web")))
@@ -681,6 +682,12 @@ class SimWords(_Words):
             )
         )
 
+    def _is_up(self, colour: str) -> bool:
+        return any(
+            c.state == "running" and c.ready_at <= self.clock.now and not c.restarts  # type: ignore[attr-defined]
+            for c in self.host.of(self.stack(colour), "web")
+        )
+
     def _broken(self, colour: str) -> bool:
         return any(c.state != "running" or c.restarts for c in self.host.of(self.stack(colour)))  # type: ignore[attr-defined]
 
@@ -695,6 +702,16 @@ class SimWords(_Words):
             if self._broken(colour) or self.clock.now > until:
                 self.say("Traceback: the app said this")
                 return 1
+
+    def sim_await_return(self, colour: str, seconds: str) -> Doing:
+        """A colour that crashes and crashes again is not there most of the time; one that says no is."""
+        until, other = self.clock.now + float(seconds), "green" if colour == "blue" else "blue"
+        yield self.proc.took(0.1)
+        while self.host.switch == other and self._answers(other) and not self._is_up(colour):
+            if self.clock.now > until:
+                return 1
+            yield 0.6
+        return 0
 
     def sim_switch(self, colour: str) -> Doing:
         yield self.proc.took(0.02)
@@ -735,8 +752,8 @@ class SimWords(_Words):
 WRITES = frozenset({"mark_served", "record", "ensure_volumes", "use_conf", "ensure_network", "lock_for"})
 NO_ENGINE = frozenset(
     {"hold", "await_engine", "observe", "receive", "remove_stale", "mark_served", "unmark_served", "record", "lock_for",
-     "unlock", "switch", "withdraw", "revive", "forget", "forget_confs", "gate", "await_serving", "watch_colour",
-     "drain"}
+     "unlock", "await_return", "switch", "withdraw", "revive", "forget", "forget_confs", "gate", "await_serving",
+     "watch_colour", "drain"}
 )  # fmt: skip
 
 

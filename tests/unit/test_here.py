@@ -113,7 +113,7 @@ def test_what_is_sent_comes_whole_or_not_at_all(path: Path) -> None:
 
 
 def test_a_room_is_empty_private_and_gone_afterwards(path: Path) -> None:
-    docker(path, "[ $1 = version ] && echo 28.1 amd64")
+    docker(path, "case $1 in version) echo 28.1 amd64 ;; esac")
     workshop = here.workshop(APP)
     folder = path / "state" / "greenroom" / "app-prod.build"
     folder.mkdir(parents=True)

@@ -121,7 +121,7 @@ def test_a_second_deploy() -> None:
         "settle": ["watch green for 30 s"],
         "finish": ["hand the workers the new release", "drain blue", "stop blue", "write history"],
         "undo": [
-            "switch nginx to blue", "see that docker answers", "unmark the release",
+            "see that blue is up", "switch nginx to blue", "see that docker answers", "unmark the release",
             "drain green", "stop green", "forget old releases",
         ],
     }  # fmt: skip
@@ -137,8 +137,10 @@ def test_a_rollback_neither_sends_nor_builds_nor_migrates() -> None:
         "flip": ["switch nginx to green", "mark the release as served", "see nginx serve green"],
         "settle": ["watch green for 30 s"],
         "finish": ["hand the workers the new release", "drain blue", "stop blue", "write history"],
-        "undo": ["switch nginx to blue", "see that docker answers", "drain green", "stop green"],
-    }
+        "undo": [
+            "see that blue is up", "switch nginx to blue", "see that docker answers", "drain green", "stop green",
+        ],
+    }  # fmt: skip
 
 
 # --- what makes a difference -----------------------------------------------------------------------------------
@@ -149,7 +151,7 @@ def test_a_changed_nginx_conf_is_tested_before_and_used_with_the_flip() -> None:
     assert the(planned, Phase.PREPARE, "test_conf") == ("c2",)
     assert words(planned, Phase.FLIP)[:2] == ["use_conf", "switch"]
     assert the(planned, Phase.FLIP, "use_conf") == ("c2",)
-    assert words(planned, Phase.UNDO)[:3] == ["switch", "await_engine", "use_conf"]
+    assert words(planned, Phase.UNDO)[:4] == ["await_return", "switch", "await_engine", "use_conf"]
     assert the(planned, Phase.UNDO, "use_conf") == ("c1",)
 
 
@@ -245,9 +247,10 @@ def test_an_undo_of_a_release_that_was_served_before_keeps_it_served() -> None:
 
 
 def test_every_undo_begins_with_the_switch_and_destroys_last() -> None:
+    """To nobody at once, and to a colour when that is up."""
     for facts in (BARE, RUNS, replace(RUNS, switch=Colour.GREEN), replace(RUNS, conf="c0")):
         undo = words(deploy(facts), Phase.UNDO)
-        assert undo[0] == "switch"
+        assert undo[: undo.index("switch")] == (["await_return"] if facts.switch else [])
         assert undo[-3:] == ["drain", "stop", "forget"]
 
 

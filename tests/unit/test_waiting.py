@@ -110,7 +110,7 @@ def test_a_promote_begins_at_the_gate_and_undoes_but_what_it_found() -> None:
     assert words(made, Phase.START) == ["gate"]
     assert words(made, Phase.FLIP) == ["switch", "mark_served", "await_serving"]
     assert words(made, Phase.FINISH)[:3] == ["settings_up", "drain", "stop"]
-    assert words(made, Phase.UNDO) == ["switch", "await_engine", "unmark_served", "withdraw"]
+    assert words(made, Phase.UNDO) == ["await_return", "switch", "await_engine", "unmark_served", "withdraw"]
 
 
 def test_with_standby_the_old_colour_waits_and_is_neither_drained_nor_stopped() -> None:
@@ -123,7 +123,7 @@ def test_a_deploy_drains_and_stops_what_waits_and_says_what_that_was() -> None:
     made = plan.plan_deploy(APP, HOST, FACTS, release("r3"), {}, HOST)
     (stop,) = [step for step in made.of(Phase.PREPARE) if step.command.words[0] == "stop"]
     assert stop.because == "staged: r2, by ann"
-    assert words(made, Phase.UNDO) == ["switch", "await_engine", "unmark_served", "withdraw", "forget"]
+    assert words(made, Phase.UNDO) == ["await_return", "switch", "await_engine", "unmark_served", "withdraw", "forget"]
 
 
 # --- a preview's requests --------------------------------------------------------------------------------------
