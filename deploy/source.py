@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import hashlib
 import io
@@ -181,9 +182,8 @@ def read(
         tree = _committed(folder, ref or "HEAD")
     else:
         tree = _lying(folder, in_git=in_git)
-    # A link to itself is an error to Path.resolve (before Python 3.13). Of strings, for there may be thousands.
-    top, hidden = str(folder), {str(path) for path in secret}
-    leaves = {path: leaf for path, leaf in tree.leaves.items() if os.path.realpath(f"{top}/{path}") not in hidden}
+    hidden = {str(path) for path in secret}
+    leaves = {path: tree.leaves[path] for path, place in _places(folder, tree.leaves) if place not in hidden}
     _refuse_odd_names(folder, leaves)
     for name in defaults:
         if name not in leaves:
@@ -191,6 +191,17 @@ def read(
     stamps = {path: leaf.stamp() for path, leaf in leaves.items()}
     left_out = "; ".join(filter(None, (tree.left_out, *_notes(leaves))))
     return Tree(leaves, tree.origin, tree.revision, tree.dirty, left_out, stamps)
+
+
+def _places(folder: Path, leaves: Mapping[str, Leaf]) -> Iterator[tuple[str, str]]:
+    """Tell where each path leads, links on the way resolved. Of thousands of files, each folder is asked about once.
+
+    A link to itself is an error to Path.resolve (before Python 3.13), and none to this.
+    """
+    resolved = functools.cache(os.path.realpath)
+    for path, leaf in leaves.items():
+        above, name = os.path.split(f"{folder}/{path}")
+        yield path, os.path.realpath(f"{above}/{name}") if leaf.link is not None else f"{resolved(above)}/{name}"
 
 
 def _refuse_odd_names(folder: Path, paths: Iterable[str]) -> None:

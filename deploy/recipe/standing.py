@@ -93,12 +93,12 @@ def prunable(
     """Return the releases and the nginx confs on a host that nothing needs once `release` is live.
 
     Kept are the last `keep` that have been live, the one to come, the one it replaces and the way back from there, and
-    those to `spare`.
+    those to `spare`. An image whose files are gone is nobody's way back; what still runs docker keeps.
     """
     live = live_release(app, facts)
     served = sorted((r for r in facts.releases if r.served and r.id != release.id), key=lambda r: r.served)
     keep = {release.id, live, release.replaces, *spare} | {r.id for r in served[-(app.keep - 1) :] if app.keep > 1}
-    orphans = (ident for ident in facts.orphans if ident not in {release.id, live})  # no way back: their files are gone
+    orphans = (ident for ident in facts.orphans if ident != release.id)  # no way back, of the live one either
     gone = (*(r.id for r in facts.releases if r.id not in keep), *orphans)
     confs = {r.record.conf for r in facts.releases if r.id in keep and r.record} | {release.conf}
     return gone, tuple(c for c in facts.confs if c not in confs)
@@ -132,10 +132,11 @@ def newest_live(app: App, fleet: Iterable[Facts]) -> str:
     """Return the release that came last of those that are live, '' when nobody is.
 
     That is the one that replaced the others, if one did: ids tell the time of their makers' clocks, which may be wrong.
+    One whose files are gone is no way back, and where it came from nobody knows: it counts for nothing.
     """
     fleet = tuple(fleet)
     records = _records(fleet)
-    lives = {live_release(app, each) for each in fleet} - {""}
+    lives = {live_release(app, each) for each in fleet} & records.keys()
     before = {ident: _replaced(records, ident) for ident in lives}
     last = {ident for ident in lives if not any(ident in before[other] for other in lives - {ident})}
     return max(last or lives, default="")

@@ -418,7 +418,8 @@ def test_confs_of_kept_releases_stay_and_others_go() -> None:
 def test_an_image_without_a_release_goes_unless_it_is_wanted() -> None:
     facts = replace(RUNS, orphans=("r1", "r2", "r7", "r8"))
     gone, _ = standing.prunable(APP, facts, release("r2", replaces="r8"))
-    assert gone == ("r7", "r8")  # the release before cannot be gone back to: its files are not there
+    # The release before cannot be gone back to, nor the live one: their files are not there.
+    assert gone == ("r1", "r7", "r8")
 
 
 def test_nothing_old_is_no_step() -> None:
@@ -510,6 +511,14 @@ def test_live_releases_that_replaced_one_another_have_a_newest_one_all_the_same(
     ring = stored("r2", 20, "r3"), stored("r3", 30, "r2")
     assert standing.newest_live(APP, [serves("r2", *ring), serves("r3", *ring)]) == "r3"
     assert standing.newest_live(APP, [BARE]) == ""
+
+
+def test_a_live_release_without_files_does_not_hide_the_way_back() -> None:
+    """Docker may have started a worker, late, for a release that was undone."""
+    fleet = {WEB1: serves("r2", R1, R2), WEB2: serves("r9", R1, R2)}
+    assert standing.newest_live(APP, fleet.values()) == "r2"
+    assert standing.rollback_target(APP, fleet) == "r1"
+    assert standing.newest_live(APP, [serves("r9")]) == ""
 
 
 def test_an_id_that_is_taken_is_no_new_release() -> None:
