@@ -544,7 +544,11 @@ class SimWords(_Words):
             self.sim.removed(self.host, ids)  # its name is taken until it is gone
         if self.host.full:
             return 1
-        return (yield from self.docker(1, lambda: self._appear(self.stack(colour), "web")))
+        status = yield from self.docker(1, lambda: self._appear(self.stack(colour), "web"))
+        if any(c.image != self.image() for c in self.host.of(self.stack(colour), "web")):
+            self.say("Conflict. The container name is already in use")  # docker did late what another run had asked for
+            return 1
+        return status
 
     def sim_stop(self, colour: str) -> Doing:
         yield self.proc.took(0.1)
