@@ -159,6 +159,23 @@ settings_back() (
     settings_up "$@"
 )
 
+# settings_safe RELEASE SECONDS SERVICE...: of services that a run has changed, and users had before, those that do not run well come
+# back as an earlier release has them; those that do stay as they are.
+settings_safe() {
+    earlier=$1
+    limit_of_return=$2
+    shift 2
+    lame=
+    for service; do
+        { service_ready "$service" && began_once "$service"; } || lame="$lame $service"
+    done
+    [ -n "$lame" ] || return 0
+    found "not well, and as it was before:$lame"
+    # shellcheck disable=SC2086  # names of services
+    settings_back "$earlier" $lame && settings_ready "$limit_of_return" $lame
+}
+began_once() { starts_of "$1" | awk '$2 != 0 { again = 1 } END { exit again }'; }
+
 # settings_restart SERVICE...: one after the other, each as gently as its file asks.
 settings_restart() {
     for service; do
@@ -191,10 +208,12 @@ settings_ready() {
     done
 }
 
-# service_state SERVICE: what docker calls the state of its newest container. It fails where docker does not say.
+# service_state SERVICE: what docker calls the state of its newest container, or of a replica that is worse. It fails where
+# docker does not say.
 service_state() {
     states=$(of_service "$1" -a --format '{{.Status}}') || return
-    printf '%s\n' "$states" | head -n 1
+    printf '%s\n' "$states" | awk 'NR == 1 { newest = $0 } /^Restarting|\(unhealthy\)/ { sick = $0 }
+        /\(health: starting\)/ { starts = $0 } END { print sick ? sick : starts ? starts : newest }'
 }
 
 # service_ready SERVICE: a look that docker does not let us take is waited for as what is not there yet.
@@ -267,6 +286,7 @@ stack_broken() {
         # shellcheck disable=SC2086  # four words without spaces
         set -- "$1" $found
         [ "$2" = running ] && [ "$4" = 0 ] && continue
+        case " ${restarted_before:-} running" in *" $id:$4 "*"$2") continue ;; esac
         case "$2 $3 $4" in created* | "exited 0 0") continue ;; esac
         complain "container ${5#/} is $2, exit status $3, restarted $4 times"
         return 0

@@ -149,7 +149,7 @@ look_at_switch() {
 live_colour() { proxy=$(nginx_id) && colour_of "$proxy"; }
 colour_of() {
     colour=
-    [ -z "$1" ] || colour=$(docker exec "$1" curl -sf -m 5 http://127.0.0.1:8002/ 2>/dev/null)
+    [ -z "$1" ] || colour=$(docker exec -e 'no_proxy=*' "$1" curl -sf -m 5 http://127.0.0.1:8002/ 2>/dev/null)
     case $colour in
         blue | green | none) echo "$colour" ;;
         *) if [ -f switch/green ]; then echo green; elif [ -f switch/blue ]; then echo blue; else echo none; fi ;;

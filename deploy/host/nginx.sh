@@ -8,7 +8,8 @@ nginx_id() {
     printf '%s\n' "$proxies" | head -n 1
 }
 
-in_nginx() { running=$(nginx_id) && docker exec "$running" "$@"; }
+# in_nginx WORD...: docker gives its containers the proxy of a company (~/.docker/config.json), and no door is asked through that.
+in_nginx() { running=$(nginx_id) && docker exec -e 'no_proxy=*' "$running" "$@"; }
 
 door() { if [ "$1" = blue ]; then echo 8000; else echo 8001; fi; }
 
@@ -82,18 +83,24 @@ switch() {
     esac
 }
 
-# await_return COLOUR SECONDS: users are about to go back to this colour. Whoever has the other one keeps it until this one
+# await_return COLOUR SECONDS [CONF]: users are about to go back to this colour. Whoever has the other one keeps it until this one
 # answers, with whatever status: after a reboot both come up, each in its own time. Where the other one does not answer either,
-# or docker does not say so, there is nothing to wait for.
+# or docker does not say so, there is nothing to wait for. What was fit under a configuration before is looked at under that.
 await_return() {
     if [ "$1" = blue ]; then other=green; else other=blue; fi
     [ -f "switch/$other" ] || return 0
+    [ -z "${3:-}" ] || conf_before "$3"
     until_deadline "$2" return_look "$1" "$other" && return
     complain "$1 is not back within $2 s, and $other answers: users stay with $other"
     stack_log "$PROJECT-$1"
     return 1
 }
-# 502 and 504 are nginx's own words for a colour that it cannot reach. A docker that hangs holds up nobody for long.
+# A docker that hangs, here and below, holds up nobody for long.
+conf_before() (
+    docker() { timeout 15 docker "$@"; }
+    use_conf "$1" || true
+)
+# 502 and 504 are nginx's own words for a colour that it cannot reach.
 return_look() (
     docker() { timeout 15 docker "$@"; }
     looked=0
@@ -125,8 +132,14 @@ serving_look() {
         sh "$HEALTH_HOST" "$HEALTH_PATH" "$1"
 }
 
-# watch COLOUR SECONDS: the settle delay, spent looking. It speaks each second, so that it ends when nobody listens.
+# watch_colour COLOUR SECONDS [ID:COUNT]...: the settle delay, spent looking. It speaks each second, so that it ends when nobody
+# listens. A container that waited may have begun anew before, so many times.
 watch_colour() {
+    watched=$1
+    limit_of_watch=$2
+    shift 2
+    restarted_before=$*
+    set -- "$watched" "$limit_of_watch"
     began=$(since_boot)
     looks=0
     missed=0

@@ -1,4 +1,4 @@
-"""What a Dockerfile says of the image that it ends with: how it starts, and how docker would know that it is well."""
+"""What a Dockerfile says of the image that it ends with: how it starts, how it is known to be well, what it keeps."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ class Dockerfile:
     cmd: Instruction | None = None
     entrypoint: Instruction | None = None
     healthcheck: Instruction | None = None
+    volume: Instruction | None = None
 
 
-_KINDS = ("CMD", "ENTRYPOINT", "HEALTHCHECK")
+_KINDS = ("CMD", "ENTRYPOINT", "HEALTHCHECK", "VOLUME")
 
 
 def read(text: str) -> Dockerfile:
@@ -42,7 +43,7 @@ def read(text: str) -> Dockerfile:
             stages[name[-1] if name else f"line {line}"] = current
         elif kind in _KINDS:
             current[kind] = Instruction(line, rest, _words(rest))
-    return Dockerfile(current.get("CMD"), current.get("ENTRYPOINT"), current.get("HEALTHCHECK"))
+    return Dockerfile(*map(current.get, _KINDS))
 
 
 def _instructions(text: str) -> Iterator[tuple[int, str, str]]:

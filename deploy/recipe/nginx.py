@@ -8,6 +8,8 @@ from deploy.recipe import shell
 from deploy.recipe.steps import Step
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from deploy.recipe.model import App, Colour
 
 PORTS = {"HTTP_PORT": 80, "BLUE_PORT": 8000, "GREEN_PORT": 8001}
@@ -36,11 +38,12 @@ def switch(colour: Colour | None, because: str) -> Step:
     return Step(f"switch nginx to {colour or 'none'}", because, shell.command("switch", colour or "none"))
 
 
-def await_return(app: App, colour: Colour) -> Step:
+def await_return(app: App, colour: Colour, conf: str) -> Step:
+    """`conf` is the configuration that nginx had, if it may have another one by then."""
     return Step(
         f"see that {colour} is up",
         "whoever is served is not sent to where nobody answers",
-        shell.command("await_return", colour, app.health.timeout),
+        shell.command("await_return", colour, app.health.timeout, *([conf] if conf else [])),
         deadline=app.health.timeout + 60,
     )
 
@@ -54,11 +57,13 @@ def await_serving(colour: Colour) -> Step:
     )
 
 
-def watch(app: App, colour: Colour) -> Step:
+def watch(app: App, colour: Colour, restarted: Mapping[str, int]) -> Step:
+    """`restarted`: which of its containers had begun anew before, by id, and how often."""
+    known = (f"{ident}:{count}" for ident, count in restarted.items())
     return Step(
         f"watch {colour} for {app.settle} s",
         "the settle delay is spent looking",
-        shell.command("watch_colour", colour, app.settle),
+        shell.command("watch_colour", colour, app.settle, *known),
         deadline=app.settle + 60,
         patient=True,
     )

@@ -56,7 +56,7 @@ def plan_deploy(
             {
                 **bring(app, host, facts, release, stamps, leader, builders, ensure_settings(missing, changed)),
                 Phase.UNDO: (
-                    *undo(app, host, facts, release),
+                    *undo(app, host, facts, release, changed),
                     files.forget([release.id], "it never stayed live"),
                 ),
             },
@@ -204,7 +204,7 @@ def _flow_of_colours(app: App, host: Host, facts: Facts, release: Release, verb:
             files.mark_served(),
             nginx.await_serving(idle),
         ),
-        Phase.SETTLE: (nginx.watch(app, idle),) if app.settle else (),
+        Phase.SETTLE: (nginx.watch(app, idle, waiting.restarted(app, facts)),) if app.settle else (),
         Phase.FINISH: (
             *((docker.refresh(workers),) if workers else ()),
             *_remove_left(app, host, facts, release, verb),
@@ -293,20 +293,27 @@ def ensure_settings(missing: Iterable[str], changed: Iterable[str]) -> tuple[Ste
     return (docker.settings_up(services, because), docker.settings_ready(services))
 
 
-def undo(app: App, host: Host, facts: Facts, release: Release) -> tuple[Step, ...]:
-    """Back to what users had; the destructive step last. Where we stopped does not matter."""
+def undo(app: App, host: Host, facts: Facts, release: Release, changed: tuple[str, ...] = ()) -> tuple[Step, ...]:
+    """Back to what users had; the destructive step last. Where we stopped does not matter.
+
+    `changed` are the settings services that the plan recreates.
+    """
+    before = standing.live_release(app, facts)
+    safe = (docker.settings_safe(before, changed),) if changed and facts.stored(before) else ()
     if not facts.serves(app):
-        return _hand_back(app, host, facts, release)
+        return (*safe, *_hand_back(app, host, facts, release))
     live, idle = facts.switch, standing.idle_colour(facts)
     stored = facts.stored(release.id)
     away: tuple[Step, ...] = (nginx.drain(app, idle), docker.stop(idle, "it is not wanted any more"))
     if waiting.waiting(app, facts):
         away = (waiting.withdraw(app, idle),)
+    conf = facts.conf if facts.conf != release.conf else ""
     return (
-        *((nginx.await_return(app, live),) if live else ()),
+        *((nginx.await_return(app, live, conf),) if live else ()),
         nginx.switch(live, "users go back to what they had"),
         docker.await_engine(),
-        *((nginx.use_conf(facts.conf, "it was in use before"),) if facts.conf and facts.conf != release.conf else ()),
+        *safe,
+        *((nginx.use_conf(conf, "it was in use before"),) if conf else ()),
         *(() if stored and stored.served else (files.unmark_served(),)),
         *away,
     )

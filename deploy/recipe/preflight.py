@@ -182,6 +182,19 @@ def colour_volumes(papers: Papers) -> Iterator[Finding]:
                     f"add {mount.source or 'a name'} to deploy.volumes, and make it external in the file: "
                     f"{{external: true, name: ${{GREENROOM_PROJECT}}-{mount.source or 'NAME'}}}",
                 )
+    path, image = papers.dockerfile
+    if image.volume:
+        kept = {mount.target.rstrip("/") for mount in documents.mounts(green.services.get(papers.app.service, {}))}
+        for target in image.volume.words or image.volume.text.split():
+            if target.rstrip("/") not in kept:
+                yield Finding(
+                    Weight.LOSES,
+                    "colour-volume",
+                    f"{path}:{image.volume.line}",
+                    f"what the app writes to {target} is gone with the next flip: VOLUME makes one for each container, "
+                    "which docker leaves behind",
+                    f"mount a volume there that is in deploy.volumes, or remove the VOLUME: {target}",
+                )
 
 
 def names_in_nginx(papers: Papers) -> Iterator[Finding]:

@@ -49,12 +49,16 @@ def workers_of(app: App, host: Host, release: Release) -> tuple[str, ...]:
 
 
 def stale_workers(app: App, host: Host, facts: Facts, release: Release) -> tuple[str, ...]:
-    """Return the workers of this host that do not run, or run something else than `release`."""
-    return tuple(
-        name
-        for name in workers_of(app, host, release)
-        if [c.image for c in facts.of(app.settings_stack, name) if c.runs] != [app.image(release.id)]
-    )
+    """Return the workers of this host that do not run, or run something else than `release`.
+
+    There may be several of one (`scale: 2`), unless it is a singleton.
+    """
+    stale = []
+    for name in workers_of(app, host, release):
+        images = [c.image for c in facts.of(app.settings_stack, name) if c.runs]
+        if {*images} != {app.image(release.id)} or (name in app.singletons and len(images) > 1):
+            stale.append(name)
+    return tuple(stale)
 
 
 def strays(app: App, host: Host, facts: Facts, release: Release) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -69,7 +69,7 @@ def plan_promote(app: App, host: Host, facts: Facts, release: Release) -> Plan:
     own = {
         Phase.PREPARE: (*plan.configure(app, facts, release), *plan.ensure_settings(missing, changed)),
         Phase.START: (nginx.gate(app, idle),) if facts.serves(app) else (),
-        Phase.UNDO: plan.undo(app, host, facts, release),
+        Phase.UNDO: plan.undo(app, host, facts, release, changed),
     }
     return Plan(
         note="; ".join(filter(None, (standing.describe(app, facts), waiting.describe(app, facts)))),

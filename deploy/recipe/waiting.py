@@ -49,6 +49,12 @@ def waits_there(app: App, facts: Facts, kind: str) -> str:
     return release_of(app, facts, found.colour) if found and found.kind == kind else ""
 
 
+def restarted(app: App, facts: Facts) -> dict[str, int]:
+    """Return which containers of what waits docker has started anew meanwhile, by id, and how often."""
+    found = waiting(app, facts)
+    return {c.id: c.restarts for c in facts.of(app.stack(found.colour)) if c.restarts} if found else {}
+
+
 def describe(app: App, facts: Facts) -> str:
     """Say in a few words what waits; '' when nothing does."""
     found = waiting(app, facts)

@@ -12,6 +12,7 @@ from world import LOOKS
 from deploy import clock
 from deploy.console import Console
 from deploy.errors import Failed, GreenroomError, NeedsHuman, Refused
+from deploy.source import Templates
 
 if TYPE_CHECKING:
     from deploy.console.events import Event
@@ -297,8 +298,6 @@ def test_a_changed_definition_asks_and_is_refused_without_a_yes(operator_of: Any
     before = len(operator.world.writes())
     templates = operator.folder / "templates"
     templates.mkdir()
-    from deploy.source import Templates
-
     settings = Templates(templates).read("setting_prod.yml").replace(b"redis:8", b"redis:8.2")
     (templates / "setting_prod.yml").write_bytes(settings)
     with pytest.raises(Refused, match="redis of app-setting-prod will be recreated"):
@@ -309,6 +308,52 @@ def test_a_changed_definition_asks_and_is_refused_without_a_yes(operator_of: Any
     operator.deploy(yes=True)
     assert box.of("app-setting-prod", "redis")[0].id != redis
     assert box.of("app-setting-prod", "postgres")[0].id == postgres
+
+
+def with_another_nginx(operator: Any) -> None:
+    templates = operator.folder / "templates"
+    templates.mkdir()
+    text = Templates(templates).read("setting_prod.yml")
+    (templates / "setting_prod.yml").write_bytes(text.replace(b"nginx:1.30", b"nginx:1.30-alpine"))
+
+
+def test_a_settings_service_that_does_not_come_up_changed_is_as_it_was_when_a_run_is_undone(operator_of: Any) -> None:
+    operator = operator_of(3)
+    operator.deploy()
+    before = operator.live()
+    with_another_nginx(operator)
+    _, second, _ = operator.world.boxes.values()
+    second.spoils["nginx"] = 1
+    with pytest.raises(Failed, match="Undone on every host"):
+        operator.deploy(yes=True)
+    assert operator.live() == before
+    (nginx,) = second.of("app-setting-prod", "nginx")
+    assert nginx.healthy
+    assert nginx.definition == second.releases[before[1]]["definitions"]["nginx"]
+    assert "not well, and as it was before: nginx" in operator.text
+
+
+def test_nothing_is_called_undone_where_a_settings_service_does_not_come_back(operator_of: Any) -> None:
+    operator = operator_of(1)
+    operator.deploy()
+    with_another_nginx(operator)
+    (box,) = operator.world.boxes.values()
+    box.spoils["nginx"] = 2
+    with pytest.raises(NeedsHuman, match="web1: see the settings services run: failed"):
+        operator.deploy(yes=True)
+
+
+def test_a_changed_settings_service_that_runs_stays_when_a_run_is_undone(operator_of: Any) -> None:
+    operator = operator_of(1)
+    operator.deploy()
+    with_another_nginx(operator)
+    (box,) = operator.world.boxes.values()
+    box.refuse["gate"] = 1
+    (before,) = box.of("app-setting-prod", "nginx")
+    with pytest.raises(Failed, match="Undone on every host"):
+        operator.deploy(yes=True)
+    (now,) = box.of("app-setting-prod", "nginx")
+    assert now.definition != before.definition
 
 
 def test_a_singleton_on_a_host_that_is_not_the_first_is_refused(operator_of: Any) -> None:

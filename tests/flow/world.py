@@ -61,7 +61,8 @@ class Box:
     take images from which layers were left out (`takes_parts`); `sent` is what was left out of those that it sent; so
     many of its first reads end with its link (`breaks_reads`). It `gets_another` image than was sent or pushed;
     `logins` are what it was given to log in there. A cut link is its reboot if it `reboots`; while its
-    `engine_starts`, the fence cannot look at what docker runs. Its clock is `clock_ahead` seconds ahead.
+    `engine_starts`, the fence cannot look at what docker runs. Its clock is `clock_ahead` seconds ahead. So many of the
+    next starts of a settings service it `spoils`: that one is not well.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Box:
     logins: list[bytes] = field(default_factory=list)
     dies_in_settle: set[str] = field(default_factory=set)
     refuse: dict[str, int] = field(default_factory=dict)
+    spoils: dict[str, int] = field(default_factory=dict)
     lacks: tuple[str, ...] = ()
     no_docker: str = ""
     logs: dict[str, list[str]] = field(default_factory=dict)
@@ -796,6 +798,15 @@ class _Words:
             if self.image() not in (c.image for c in self.box.of(self.settings, service)):
                 self.do_settings_up(service)
 
+    def do_settings_safe(self, release: str, seconds: str, *services: str) -> int:
+        lame = [s for s in services if [c.healthy for c in self.box.of(self.settings, s)] != [True]]
+        if not lame:
+            return 0
+        self.answer("found", f"not well, and as it was before: {' '.join(lame)}")
+        self.v = {**self.v, "RELEASE": release}
+        self.do_settings_up(*lame)
+        return self.do_settings_ready(seconds, *lame)
+
     def do_watch_services(self, _seconds: str, *services: str) -> int:
         self.do_settings_ready("0", *services)
         return int(any(c.image in self.box.dies_in_settle for s in services for c in self.box.of(self.settings, s)))
@@ -823,7 +834,9 @@ class _Words:
         if service == "nginx" and not self.box.conf:
             raise Impossible(f"{self.box.name}: nginx is started without a configuration")
         self.box.containers = [c for c in self.box.containers if (c.stack, c.service) != (self.settings, service)]
-        self._add(self.settings, service, healthy=self.image() not in self.box.sick)
+        spoilt = self.box.spoils.get(service, 0)
+        self.box.spoils[service] = max(0, spoilt - 1)
+        self._add(self.settings, service, healthy=self.image() not in self.box.sick and not spoilt)
 
     def _add(self, stack: str, service: str, *, healthy: bool = True) -> None:
         runs_app = not stack.startswith(self.settings) or service.startswith("celery")
@@ -854,7 +867,10 @@ class _Words:
         self.said.append(Line("Traceback: the app said this"))
         return 1
 
-    def do_await_return(self, colour: str, _seconds: str) -> int:
+    def do_await_return(self, colour: str, _seconds: str, *conf: str) -> int:
+        if self.box.switch != colour:
+            for digest in conf:
+                self.do_use_conf(digest)
         return 0 if self.box.switch == colour or self.box.of(self.stack(colour), "web") else 1
 
     def do_switch(self, colour: str) -> None:
@@ -867,7 +883,7 @@ class _Words:
     def do_await_serving(self, colour: str) -> int:
         return 0 if self.box.switch == colour and self.nginx_runs() else 1
 
-    def do_watch_colour(self, colour: str, _seconds: str) -> int:
+    def do_watch_colour(self, colour: str, _seconds: str, *_restarted: str) -> int:
         if any(c.image in self.box.dies_in_settle for c in self.box.of(self.stack(colour))):
             self.said.append(Line("MemoryError"))
             return 1

@@ -219,7 +219,7 @@ exit 64""",
     def nginx_runs(self, ident: str = "ngx1") -> None:
         """Let nginx run; what is executed in it runs for real, with the programs that a test put `inside`."""
         self.docker(NGINX_PS, f"{ident}\n")
-        self.docker(f"exec {ident} *", does='shift 2; inside "$@"')
+        self.docker(f"exec -e no_proxy=* {ident} *", does='shift 4; inside "$@"')
 
     def colour_runs(self, colour: str, *idents: str) -> None:
         """Let a colour have these containers, all of them in good health."""

@@ -12,7 +12,7 @@ from rig import NGINX_PS, of_stack
 from deploy.recipe import shell
 
 if TYPE_CHECKING:
-    from rig import Rig
+    from rig import Outcome, Rig
 
 SETTINGS_PS = "--filter label=com.docker.compose.project=app-setting-prod --filter label=com.docker.compose.service"
 OWN = "--filter label=com.docker.compose.oneoff=False"
@@ -331,6 +331,40 @@ def test_workers_that_cannot_be_handed_back_fail_the_step(rig: Rig) -> None:
     assert rig.run(shell.command("settings_back", "r0", "celery")).ends == {0: 1}
 
 
+def safe(rig: Rig, *services: str) -> Outcome:
+    return rig.run(shell.command("settings_safe", "r0", 30, *services))
+
+
+def test_a_changed_service_that_runs_well_stays_as_it_is(rig: Rig) -> None:
+    states(rig, "redis", "Up 3 seconds")
+    starts(rig, "redis", 0)
+    outcome = safe(rig, "redis")
+    assert (outcome.ends, outcome.lines) == ({0: 0}, [])
+    assert not [call for call in rig.said if call.startswith("docker compose ")]
+
+
+@pytest.mark.parametrize(("state", "count"), [("Restarting (1) 1 second ago", 4), ("Up 1 second", 4), ("", 0)])
+def test_a_changed_service_that_does_not_run_well_comes_back_as_it_was(rig: Rig, state: str, count: int) -> None:
+    """Users have no proxy until it does."""
+    states(rig, "redis", "Up 3 seconds")
+    starts(rig, "redis", 0)
+    states(rig, "nginx", state, "Up 1 second")
+    starts(rig, "nginx", count)
+    rig.docker(settings_call("up -d --no-deps --no-build nginx").replace("releases/r1/", "releases/r0/"))
+    outcome = safe(rig, "redis", "nginx")
+    assert outcome.finished, outcome.text
+    assert outcome.one("found") == "not well, and as it was before: nginx"
+
+
+def test_a_changed_service_that_does_not_come_back_fails_the_step(rig: Rig) -> None:
+    states(rig, "nginx", "Exited (1) 1 second ago")
+    starts(rig, "nginx", 0)
+    rig.docker(settings_call("up -d --no-deps --no-build nginx").replace("releases/r1/", "releases/r0/"))
+    outcome = safe(rig, "nginx")
+    assert outcome.ends == {0: 1}
+    assert outcome.lines[-1] == "log of nginx"
+
+
 def test_services_that_left_the_file_are_stopped_gently_and_removed(rig: Rig) -> None:
     rig.docker(f"ps -aq {SETTINGS_PS}=flower {OWN}", "f1\nf2\n")
     rig.docker(f"ps -aq {SETTINGS_PS}=gone {OWN}")
@@ -467,6 +501,20 @@ def test_every_service_must_be_ready_each_with_the_whole_limit(rig: Rig) -> None
 def test_of_several_containers_of_a_service_the_newest_counts(rig: Rig) -> None:
     states(rig, "redis", "Up 3 minutes (healthy)\nExited (0) 2 hours ago")
     assert ready(rig, "redis") == (0, [])
+
+
+@pytest.mark.parametrize("worse", ["Up 3 minutes (unhealthy)", "Restarting (1) 2 seconds ago"])
+def test_of_several_replicas_the_sick_one_counts(rig: Rig, worse: str) -> None:
+    states(rig, "celery", f"Up 3 minutes (healthy)\n{worse}")
+    status, lines = ready(rig, "celery")
+    assert status == 1
+    assert lines[0] == f"celery of app-setting-prod is {worse}"
+
+
+def test_of_several_replicas_the_one_that_starts_is_waited_for(rig: Rig) -> None:
+    states(rig, "celery", "Up 1 second (healthy)\nUp 1 second (health: starting)", "Up 2 seconds\nUp 2 seconds")
+    assert ready(rig, "celery") == (0, [])
+    assert len([call for call in rig.said if "{{.Status}}" in call]) == 2
 
 
 # --- broken stacks ---------------------------------------------------------------------------------------------

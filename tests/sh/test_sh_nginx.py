@@ -432,6 +432,19 @@ def test_a_colour_that_does_not_come_back_is_not_what_users_are_sent_to(rig: Rig
     ]
 
 
+def test_the_colour_before_is_looked_at_under_the_configuration_that_it_was_fit_under(rig: Rig) -> None:
+    """The new one may name it wrongly: nginx takes a name that it cannot resolve."""
+    doors(rig, before="502", now="200")
+    confs(rig, "c1", "c2", use="c2")
+    rig.docker(f"exec ngx1 {RELOAD}")
+    rig.program("curl", f'[ "$(readlink {rig.base}/nginx/live)" = c1 ] && printf 200 || printf 502', inside=True)
+    (rig.base / "switch").mkdir(exist_ok=True)
+    (rig.base / "switch" / "green").touch()
+    outcome = rig.run(shell.command("await_return", "blue", 0, "c1"))
+    assert outcome.finished, outcome.text
+    assert f"docker exec ngx1 {RELOAD}" in rig.said
+
+
 def test_docker_is_not_asked_who_is_up_where_users_never_left(rig: Rig) -> None:
     assert back_to(rig, live="blue") == (0, "")
     assert rig.calls == []
@@ -525,7 +538,7 @@ def looks(rig: Rig, *verdicts: int) -> None:
     """Let the looks at blue's door end like this, one after the other; the last stays."""
     rig.short_sleeps()
     rig.docker(NGINX_PS, "ngx1\n")
-    rig.docker(f"exec ngx1 curl {asks_for('blue')}", "", verdicts)
+    rig.docker(f"exec -e no_proxy=* ngx1 curl {asks_for('blue')}", "", verdicts)
 
 
 def watch(rig: Rig, seconds: int) -> tuple[int, list[str], int]:
@@ -544,6 +557,25 @@ def test_a_watch_ends_at_once_on_a_dead_container(rig: Rig) -> None:
         "--- last lines of app-blue-web-1",
         "log of aaa",
     ]
+
+
+@pytest.mark.parametrize(("restarts", "broken"), [(2, False), (3, True), (1, True)])
+def test_a_watch_knows_how_often_a_container_began_anew_while_it_waited(rig: Rig, restarts: int, broken: bool) -> None:
+    """A standby that docker restarted once answers its gate: it may be what users go back to."""
+    looks(rig, 0)
+    rig.colour_runs("blue", "aaa")
+    rig.inspects("aaa", f"running 0 {restarts} /app-blue-web-1")
+    rig.fast_clock(step=1)
+    outcome = rig.run(shell.command("watch_colour", "blue", 4, "bbb:7", "aaa:2"))
+    assert outcome.ends[0] == broken
+    assert ("container app-blue-web-1 is running" in outcome.text) is broken
+
+
+def test_a_container_that_ended_is_broken_however_often_it_began_anew_before(rig: Rig) -> None:
+    looks(rig, 0)
+    rig.colour_runs("blue", "aaa")
+    rig.inspects("aaa", "restarting 1 2 /app-blue-web-1")
+    assert rig.run(shell.command("watch_colour", "blue", 9_999, "aaa:2")).ends == {0: 1}
 
 
 def test_a_watch_ends_after_three_missed_looks_in_a_row(rig: Rig) -> None:
@@ -608,7 +640,7 @@ CLIENT = "010012AC:C350"
 MAPPED = "0000000000000000FFFF0000030012AC:1F40"
 
 
-TABLES = "exec ngx1 cat /proc/net/tcp /proc/net/tcp6"
+TABLES = "exec -e no_proxy=* ngx1 cat /proc/net/tcp /proc/net/tcp6"
 
 
 def sockets(rig: Rig, *tables: str) -> None:

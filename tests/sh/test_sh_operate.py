@@ -202,7 +202,7 @@ def inside_of(rig: Rig, stack: str, service: str, ident: str = "") -> None:
 
 def live(rig: Rig, colour: str) -> None:
     rig.docker(NGINX_PS, "ngx1\n")
-    rig.docker("exec ngx1 curl -sf -m 5 http://127.0.0.1:8002/", f"{colour}\n")
+    rig.docker("exec -e no_proxy=* ngx1 curl -sf -m 5 http://127.0.0.1:8002/", f"{colour}\n")
 
 
 def test_a_command_is_run_in_the_colour_that_is_live(rig: Rig) -> None:

@@ -707,10 +707,12 @@ class SimWords(_Words):
                 self.say("Traceback: the app said this")
                 return 1
 
-    def sim_await_return(self, colour: str, seconds: str) -> Doing:
+    def sim_await_return(self, colour: str, seconds: str, *conf: str) -> Doing:
         """A colour that crashes and crashes again is not there most of the time; one that says no is."""
         until, other = self.clock.now + float(seconds), "green" if colour == "blue" else "blue"
         yield self.proc.took(0.1)
+        if self.host.switch == other and conf and self.clock.now >= self.host.engine_at:
+            self.host.conf = conf[0]
         while self.host.switch == other and self._answers(other) and not self._is_up(colour):
             if self.clock.now > until:
                 return 1
@@ -732,7 +734,7 @@ class SimWords(_Words):
                 return 1
         return 0
 
-    def sim_watch_colour(self, colour: str, seconds: str) -> Doing:
+    def sim_watch_colour(self, colour: str, seconds: str, *_restarted: str) -> Doing:
         until, missed = self.clock.now + float(seconds), 0
         while self.clock.now < until:
             if self._broken(colour):

@@ -152,6 +152,7 @@ def test_a_changed_nginx_conf_is_tested_before_and_used_with_the_flip() -> None:
     assert words(planned, Phase.FLIP)[:2] == ["use_conf", "switch"]
     assert the(planned, Phase.FLIP, "use_conf") == ("c2",)
     assert words(planned, Phase.UNDO)[:4] == ["await_return", "switch", "await_engine", "use_conf"]
+    assert the(planned, Phase.UNDO, "await_return") == ("blue", "60", "c1")
     assert the(planned, Phase.UNDO, "use_conf") == ("c1",)
 
 
@@ -452,17 +453,22 @@ def without(*services: str) -> tuple[Container, ...]:
         replace(RUNS, containers=without("celery")),
         replace(RUNS, containers=(*without("redis"), container("app-setting-prod", "redis", definition="old"))),
         replace(RUNS, containers=(*without("celery"), container("app-setting-prod", "celery", "app:r0"))),
-        replace(RUNS, containers=(*RUNS.containers, container("app-setting-prod", "celery", "app:r1"))),
+        replace(RUNS, containers=(*RUNS.containers, container("app-setting-prod", "celery-beat", "app:r1"))),
         replace(RUNS, containers=(*RUNS.containers, container("app-green", "web", "app:r0", "exited"))),
         replace(RUNS, conf="c0"),
     ],
     ids=[
         "bare", "nobody-live", "no-release", "no-record", "other-fingerprint", "live-colour-gone", "service-gone",
-        "worker-gone", "definition-changed", "worker-of-another-release", "worker-doubled", "leftovers", "other-conf",
+        "worker-gone", "definition-changed", "worker-of-another-release", "beat-doubled", "leftovers", "other-conf",
     ],
 )  # fmt: skip
 def test_a_host_with_anything_to_do_is_not_unchanged(facts: Facts) -> None:
     assert not standing.is_unchanged(APP, WEB1, facts, SAME)
+
+
+def test_a_worker_of_two_replicas_is_as_unchanged_as_one() -> None:
+    facts = replace(RUNS, containers=(*RUNS.containers, container("app-setting-prod", "celery", "app:r1")))
+    assert standing.is_unchanged(APP, WEB1, facts, SAME)
 
 
 def test_a_singleton_that_is_not_on_a_second_host_is_not_missed_there() -> None:

@@ -255,6 +255,10 @@ CASES = {
         colour("media:/srv/media", "/srv/media"),
         (LOSES, "colour-volume", "colour.yml: services.web.volumes[0]", "/srv/media is gone", "deploy.volumes"),
     ),
+    "a VOLUME of the image": (
+        papers_of(Dockerfile=f'{DOCKERFILE}VOLUME ["/srv/uploads"]\n'),
+        (LOSES, "colour-volume", "Dockerfile:4", "/srv/uploads is gone", "deploy.volumes"),
+    ),
     "a name that both colours have": (
         papers_of(conf=f"{CONF}upstream any {{ zone any 64k; server web:8000 resolve; }}\n"),
         (LOSES, "alias", "nginx/app.conf:5", "both colours answer to web", "web-${GREENROOM_COLOUR}"),
@@ -322,6 +326,9 @@ FINE = {
     "a database on a private address": postgres('"${POSTGRES_BIND}:5432:5432"', POSTGRES_BIND="10.0.0.5"),
     "a shell that makes way": colour(COMMAND, 'sh -c "python manage.py check && exec gunicorn mysite.wsgi"'),
     "a text that needs no shell": colour(COMMAND, "gunicorn mysite.wsgi"),
+    "a VOLUME that compose mounts at": colour(
+        "media:/srv/media", "media:/srv/media", Dockerfile=f"{DOCKERFILE}VOLUME /srv/media\n"
+    ),
     "a CMD that compose replaces": papers_of(Dockerfile=f"{DOCKERFILE}CMD gunicorn mysite.wsgi\n"),
     "a CMD of a stage that is left behind": colour(
         f"    command: {COMMAND}\n", "", Dockerfile=f"FROM node AS made\nCMD npm run build\n{DOCKERFILE}"

@@ -113,6 +113,18 @@ def test_a_promote_begins_at_the_gate_and_undoes_but_what_it_found() -> None:
     assert words(made, Phase.UNDO) == ["await_return", "switch", "await_engine", "unmark_served", "withdraw"]
 
 
+@pytest.mark.parametrize(("kind", "known"), [(STAGED, ("green-id:2",)), (STANDBY, ("green-id:2",)), ("", ())])
+def test_what_began_anew_while_it_waited_is_no_reason_to_leave_it(kind: str, known: tuple[str, ...]) -> None:
+    """And where nothing waits, the colour is started anew: its containers have no past."""
+    waits = replace(FACTS.waiting, kind=kind) if kind and FACTS.waiting else None
+    facts = replace(
+        FACTS, waiting=waits, containers=(web("blue", "r1"), replace(web("green", "r2"), restarts=2), *SETTINGS)
+    )
+    made = stage.plan_promote(APP, HOST, facts, release("r2", replaces="r1"))
+    (watch,) = [step for step in made.of(Phase.SETTLE) if step.command.words[0] == "watch_colour"]
+    assert watch.command.words[3:] == known
+
+
 def test_with_standby_the_old_colour_waits_and_is_neither_drained_nor_stopped() -> None:
     made = stage.plan_promote(replace(APP, standby=True), HOST, FACTS, release("r2"))
     assert words(made, Phase.FINISH)[:2] == ["settings_up", "let_wait"]
