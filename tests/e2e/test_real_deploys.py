@@ -247,6 +247,23 @@ def test_a_changed_settings_service_is_asked_about_before_anything_is_touched(on
     one.assert_whole()
 
 
+def test_an_nginx_that_does_not_come_up_changed_is_as_it_was_when_the_deploy_is_undone(one: Stage) -> None:
+    """It is a gap for users, which they were asked about; "undone" means that it is over."""
+    settings = one.project.folder / "templates" / "setting_prod.yml"
+    good = settings.read_bytes()
+    assert b"daemon off;" in good
+    settings.write_bytes(good.replace(b"daemon off;", b"daemon of;"))
+    before = one.live()
+    one.commit()
+    said = one.inv("deploy", "--settle=0", "--yes")
+    assert said.code == 1, said.text
+    assert "Undone on every host" in said.err
+    assert "not well, and as it was before: nginx" in said.text
+    assert one.live() == before
+    one.assert_whole()
+    settings.write_bytes(good)
+
+
 def test_a_broken_nginx_conf_is_refused_before_any_flip(one: Stage) -> None:
     folder = one.project.folder / "templates" / "nginx"
     folder.mkdir(parents=True)
