@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +15,7 @@ from deploy import fleet as deploy_fleet
 from deploy import flow, front, keys, tasks
 from deploy.console import Console
 from deploy.console.events import Event
-from deploy.errors import HostFailures, NeedsHuman, Unreachable
+from deploy.errors import GreenroomError, HostFailures, NeedsHuman, Refused, Unreachable
 from deploy.recipe.model import Host
 
 
@@ -59,6 +62,20 @@ def test_a_failure_keeps_its_exit_code_when_ctrl_c_is_pressed_after_it(capsys: p
         run(NeedsHuman("web1 is half way"))
     assert caught.value.code == 3
     assert capsys.readouterr().err == "web1 is half way\n"
+
+
+@pytest.mark.parametrize("error", [Refused, NeedsHuman])
+def test_the_exit_code_stays_when_nobody_reads_what_is_printed(error: type[GreenroomError]) -> None:
+    """As in `inv status 2>&1 | true`. In a process of its own: Python writes what is left when it ends."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    text = (
+        "from deploy.console import Console; from deploy.errors import *; from deploy.front import told\n"
+        f"with told(Console()): Console().say('on my way'); raise {error.__name__}('half')"
+    )
+    ended = subprocess.run([sys.executable, "-c", text], stdout=writer, stderr=writer, check=False)
+    os.close(writer)
+    assert ended.returncode == error.exit_code
 
 
 @pytest.mark.parametrize("each", [tasks.ns[name] for name in tasks.ns.task_names if name != "init"], ids=str)
