@@ -42,9 +42,12 @@ def observe(
     """
     variables = questions.variables(app)
     asked = (*more, *questions.volumes(app), questions.observe(source))
+
+    def look(machine: Machine) -> list[shell.Answer]:
+        return ask(machine, variables, *asked, run=run, stop=lambda: fleet.stop(patient=False))
+
     return {
-        host: replace(questions.read(answers, source), runs=host.runs)
-        for host, answers in fleet.each(lambda machine: ask(machine, variables, *asked, run=run)).items()
+        host: replace(questions.read(answers, source), runs=host.runs) for host, answers in fleet.each(look).items()
     }
 
 
