@@ -107,10 +107,17 @@ class Circumstances:
     mend: Callable[[Machine], None]
 
 
-def ask(machine: Machine, variables: tuple[tuple[str, str], ...], *questions: Command, run: str = "") -> list[Answer]:
+def ask(
+    machine: Machine,
+    variables: tuple[tuple[str, str], ...],
+    *questions: Command,
+    run: str = "",
+    stop: Callable[[], bool] = lambda: False,
+) -> list[Answer]:
     """Ask a host, without a write; behind the fence if a `run` asks. A host that stops half-way has answered nothing.
 
     Raises:
+        Interrupted: `stop` said so.
         LinkLost: the end was not heard.
         StepFailed: a question failed; its last lines say why.
         Unfit: the host does not let the run past its fence.
@@ -119,7 +126,7 @@ def ask(machine: Machine, variables: tuple[tuple[str, str], ...], *questions: Co
     answers: list[Answer] = []
     lines: collections.deque[str] = collections.deque(maxlen=TAIL)
     deadline = BEHIND_FENCE if run else Script.deadline
-    for signal in machine.run(Script(questions, variables, run=run, turn=next(_TURNS), deadline=deadline)):
+    for signal in machine.run(Script(questions, variables, run=run, turn=next(_TURNS), deadline=deadline), stop=stop):
         match signal:
             case shell.Answer():
                 answers.append(signal)
@@ -132,6 +139,8 @@ def ask(machine: Machine, variables: tuple[tuple[str, str], ...], *questions: Co
                 raise StepFailed(f"{word}: failed (exit status {status}): {'; '.join(lines)}")
             case shell.Finished():
                 return answers
+    if stop():
+        raise Interrupted("broken off")
     raise LinkLost("it stopped answering: " + ("; ".join(lines) or "not a word"))
 
 

@@ -88,14 +88,17 @@ def connect(
     open_one: Callable[[Host], Machine],
     first: Host | None = None,
     skip: Callable[[HostFailures], None] | None = None,
+    interrupted: threading.Event | None = None,
 ) -> Fleet:
     """Connect to every host at once, each in a thread of its own (opening is not thread-safe within one connection).
 
     `first` is the env's first host, among them or not. With `skip` the unreachable ones are told to it and left out, as
-    long as there is one that can be reached.
+    long as there is one that can be reached. `interrupted` is set when the operator asks to stop; each start under way
+    is waited for.
 
     Raises:
         HostFailures: hosts that cannot be reached, or worked on, all of them by name.
+        Interrupted: the operator asked to stop; what was opened is closed.
 
     """
     opened: dict[Host, Machine] = {}
@@ -105,7 +108,7 @@ def connect(
         opened[host] = open_one(host)
 
     try:
-        _collect({host: lambda host=host: keep(host) for host in hosts})  # type: ignore[misc]
+        _collect({host: lambda host=host: keep(host) for host in hosts}, interrupted=interrupted)  # type: ignore[misc]
     except BaseException as error:
         if skip and opened and isinstance(error, HostFailures) and error.unreachable:
             skip(error)
@@ -148,8 +151,10 @@ def _collect(
     interrupted: threading.Event | None = None,
 ) -> dict[Host, T]:
     with ThreadPoolExecutor(max_workers=min(len(jobs), AT_ONCE)) as pool:
-        futures: dict[Host, Future[T]] = {host: pool.submit(job) for host, job in jobs.items()}
+        futures: dict[Host, Future[T]] = {}
         try:
+            for host, job in jobs.items():
+                futures[host] = pool.submit(job)
             if wait(futures.values(), return_when=FIRST_EXCEPTION).not_done and failed:
                 failed.set()
             wait(futures.values())

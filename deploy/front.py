@@ -241,7 +241,7 @@ def _connect(setup: Setup, opened: list[Fleet], console: Console, *, skip: bool 
     tell = (lambda missing: console.say(f"left out:\n{missing}")) if skip else None
     door = Door(setup.ssh, {*setup.hosts, setup.app.hosts[0]})
     try:
-        opened.append(fleet.connect(setup.hosts, door.connect, setup.app.hosts[0], tell))
+        opened.append(fleet.connect(setup.hosts, door.connect, setup.app.hosts[0], tell, door.interrupted))
     except HostFailures as error:
         if skip is False and error.unreachable and len(error.failures) < len(setup.hosts):
             error.mend = "to go on without it: --skip-unreachable"

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 from deploy.console.events import Event
 from deploy.errors import Failed, Refused
 from deploy.recipe import hooks as recipe
+from deploy.recipe.steps import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from deploy.console import Console
     from deploy.recipe.model import App, Hook, Release
-    from deploy.recipe.steps import Phase
 
 TAIL = 20
 """Lines of a hook that failed which are shown."""
@@ -82,8 +82,22 @@ class Occasion:
         """Run the hooks after a phase; whatever becomes of them, the run goes on."""
         self._tell(recipe.after(phase))
 
+    def finished(self) -> bool:
+        """Run the hooks after the last phase; say whether Ctrl-C broke them off."""
+        return self._told_at_last(recipe.after(Phase.FINISH))
+
     def failure(self, error: str) -> None:
-        self._tell(recipe.FAILURE, error=self.console.redacted(error))
+        """Run the hooks of a failure; Ctrl-C breaks them off, and the failure stands."""
+        self._told_at_last(recipe.FAILURE, error=self.console.redacted(error))
+
+    def _told_at_last(self, moment: str, **more: str) -> bool:
+        """Tell how it ended. That is decided: an interrupt is no longer about the run, only about who is told."""
+        try:
+            self._tell(moment, **more)
+        except KeyboardInterrupt:
+            self.console.emit(Event("note", text=f"hook {moment}: broken off\n(a run does not hang on this)"))
+            return True
+        return False
 
     def _tell(self, moment: str, **more: str) -> None:
         for hook in self.app.hooks_at(moment):

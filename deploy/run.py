@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 from deploy import clock, hooks, lock, release
 from deploy.apply import Circumstances, apply, ask
 from deploy.console.events import Event
-from deploy.errors import Failed, GreenroomError, HostFailures, NeedsHuman, StepFailed
+from deploy.errors import Failed, GreenroomError, HostFailures, Interrupted, NeedsHuman, StepFailed
 from deploy.image import Freight, Ways
 from deploy.recipe import facts as questions
 from deploy.recipe import files
@@ -42,9 +42,12 @@ def observe(
     """
     variables = questions.variables(app)
     asked = (*more, *questions.volumes(app), questions.observe(source))
+
+    def look(machine: Machine) -> list[shell.Answer]:
+        return ask(machine, variables, *asked, run=run, stop=lambda: fleet.stop(patient=False))
+
     return {
-        host: replace(questions.read(answers, source), runs=host.runs)
-        for host, answers in fleet.each(lambda machine: ask(machine, variables, *asked, run=run)).items()
+        host: replace(questions.read(answers, source), runs=host.runs) for host, answers in fleet.each(look).items()
     }
 
 
@@ -161,32 +164,42 @@ class Run:
         """
         hooks.ready(self.app)
         done: list[Host] = []
+        stopped = False
         for batch in batching.of(planned):
+            begun: list[Host] = []
             try:
+                if stopped:
+                    raise Interrupted(STOPPED)  # it ends as an interrupt between two batches does
                 if done and batching.pause:
                     self.console.emit(Event("note", text=f"{joined(done)} done; {batching.pause} s of pause"))
                     clock.pause(batching.pause, threading.Event())
                 fleet = self.fleet.part(batch, *self.beside)
-                replace(self, fleet=fleet).carry_out_batch(verb, batch, to, parcels)
+                begun = list(batch)
+                stopped = replace(self, fleet=fleet).carry_out_batch(verb, batch, to, parcels)
             except (GreenroomError, KeyboardInterrupt) as error:
                 if not done:
                     raise
-                rest = [host for host in planned if host not in done and host not in batch]
+                rest = [host for host in planned if host not in done and host not in begun]
+                failed = f"; {joined(begun)} failed" if begun else ""
                 raise NeedsHuman(
-                    f"{str(error) or STOPPED}\n{to.id} is live on {joined(done)}; "
-                    f"{joined(batch)} failed{f'; not touched: {joined(rest)}' if rest else ''}.",
+                    f"{str(error) or STOPPED}\n{to.id} is live on {joined(done)}"
+                    f"{failed}{f'; not touched: {joined(rest)}' if rest else ''}.",
                     mend=_on_and_back(self.app.env, verb, to, [each.live for each in batch.values()]),
                 ) from None
             done += batch
 
-    def carry_out_batch(self, verb: str, planned: Plans, to: Release, parcels: Callable[[Parcel], IO[bytes]]) -> None:
-        """Go through the phases, and tell the hooks of a failure when it is over."""
+    def carry_out_batch(self, verb: str, planned: Plans, to: Release, parcels: Callable[[Parcel], IO[bytes]]) -> bool:
+        """Go through the phases, and tell the hooks how it ended.
+
+        Return whether the operator asked to stop when the batch was done: then it stays done, and is the last.
+        """
         occasion = hooks.Occasion(self.app, self.console, verb, to, tuple(map(str, planned)))
         try:
-            self._carry_out_batch(verb, planned, to, parcels, occasion)
+            finishes = self._carry_out_batch(verb, planned, to, parcels, occasion)
         except GreenroomError as error:
             occasion.failure(str(error))
             raise
+        return finishes and occasion.finished()
 
     def _carry_out_batch(
         self,
@@ -195,8 +208,11 @@ class Run:
         to: Release,
         parcels: Callable[[Parcel], IO[bytes]],
         occasion: hooks.Occasion,
-    ) -> None:
-        """Each phase ends everywhere before the next begins; a failure before finish undoes all."""
+    ) -> bool:
+        """Each phase ends everywhere before the next begins; a failure before finish undoes all.
+
+        Return whether there was a finish.
+        """
         try:
             for phase in BEFORE_FINISH:
                 with occasion.around(phase, has_steps=bool(self._with_steps(phase, planned))):
@@ -215,8 +231,7 @@ class Run:
                 f"{to.id} is live on {joined(planned)}; what came before it is not cleared away.",
                 mend=f"to clear it: inv {again} --env={self.app.env}",
             ) from None
-        if finishes:
-            occasion.after(Phase.FINISH)
+        return finishes
 
     def phase(self, phase: Phase, planned: Plans, parcels: Callable[[Parcel], IO[bytes]]) -> None:
         """Do one phase everywhere; tell of every host that failed.

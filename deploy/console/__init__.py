@@ -204,7 +204,7 @@ class Console:
         if self._json:
             self._tell(told)
         else:
-            sys.stderr.write(f"{self._redact(text)}\n")
+            self._write(self._redact(text), sys.stderr)
 
     def confirm(self, question: str) -> bool:
         """Ask a person; without one the answer is no."""
@@ -230,13 +230,17 @@ class Console:
     def _print(self, text: str) -> None:
         self._write(self._redact(text))
 
-    def _write(self, text: str) -> None:
-        """Nobody may be listening any more (`inv deploy | head`): a deploy does not break off half-way for that."""
-        encoding = self._out.encoding or "utf-8"
+    def _write(self, text: str, errors: TextIO | None = None) -> None:
+        """Nobody may be listening any more (`inv deploy | head`): a deploy does not break off half-way for that.
+
+        Nor does it end with another exit code, where nobody reads the `errors`.
+        """
+        out = errors or self._out
+        encoding = out.encoding or "utf-8"
         line = f"{text}\n".encode(encoding, "replace").decode(encoding)
         try:
-            self._out.write(line)
-            self._out.flush()
+            out.write(line)
+            out.flush()
         except OSError:
             self.unheard = True
 

@@ -14,7 +14,7 @@ import fabric
 import paramiko
 
 from deploy import clock
-from deploy.errors import LinkLost, Overdue, Unfit, Unreachable
+from deploy.errors import Interrupted, LinkLost, Overdue, Unfit, Unreachable
 from deploy.machine import login, wire
 from deploy.machine.known_hosts import KnownHosts
 from deploy.machine.link import SshMachine
@@ -47,7 +47,10 @@ class Passing(Exception):
 
 
 class Door:
-    """~/.ssh/config, known_hosts and key files, each read once and shared by all hosts."""
+    """~/.ssh/config, known_hosts and key files, each read once and shared by all hosts.
+
+    Once it is `interrupted`, no start is tried any more.
+    """
 
     def __init__(
         self, ssh: Ssh, hosts: Iterable[Host], ask: Callable[[], Callable[[str], str] | None] = login.terminal
@@ -64,6 +67,7 @@ class Door:
         self._directions = Directions(ssh)
         self._keys = login.Keys(ask())
         self._starts = threading.BoundedSemaphore(ssh.limit)
+        self.interrupted = threading.Event()
         for host in hosts:
             with contextlib.suppress(Unreachable):  # told by `connect`, with the host's name
                 self._keys.read(self._directions.route(host))
@@ -74,12 +78,15 @@ class Door:
         Raises:
             Unreachable: the name does not resolve, nothing listens, the key or the login is refused.
             Unfit: sudo is wanted, and does not work.
+            Interrupted: nobody wants to be connected any more.
 
         """
         hops = self._directions.route(target)
         limit = self._timeout * len(hops)
         machine = SshMachine(
-            target, lambda: persist(lambda left: self._walk(hops, left), limit, self._starts), sudo=self._sudo
+            target,
+            lambda: persist(lambda left: self._walk(hops, left), limit, self._starts, self.interrupted),
+            sudo=self._sudo,
         )
         if self._sudo:
             try:
@@ -228,6 +235,7 @@ def persist(
     attempt: Callable[[float], T],
     limit: float,
     starts: contextlib.AbstractContextManager[Any],
+    stop: threading.Event,
     *,
     random: Callable[[], float] = random.random,
     pause: Callable[[float, threading.Event], bool] = clock.pause,
@@ -239,18 +247,22 @@ def persist(
         attempt: gets the seconds that are left for it.
         limit: seconds for all attempts and the pauses between them; waiting for one's turn does not count.
         starts: held during an attempt, so that not too many run at once.
+        stop: once it is set, no attempt begins, and no pause goes on.
         random: a number from 0 to 1.
         pause: waits for some seconds.
         now: seconds that only grow.
 
     Raises:
         Unreachable: the last attempt's reason.
+        Interrupted: it was to `stop`.
 
     """
     left = limit
     for delay in (*PAUSES, None):
         try:
             with starts:
+                if stop.is_set():
+                    raise Interrupted("stopped by the operator")
                 began = now()
                 return attempt(left)
         except Passing as error:  # noqa: PERF203  # trying again is what this loop is for
@@ -259,6 +271,6 @@ def persist(
             left -= took
             if delay is None or left < wait + took:  # a try with less time than this one would only hide its reason
                 raise error.last from None
-            pause(wait, threading.Event())
+            pause(wait, stop)
             left -= wait
     raise AssertionError("the last attempt returns or raises")

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import datetime
+import time
+from concurrent import futures
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from world import LOOKS
+from world import LOOKS, WorldMachine
 
-from deploy import clock
+from deploy import clock, fleet
+from deploy.apply import ask
 from deploy.console import Console
-from deploy.errors import Failed, GreenroomError, NeedsHuman, Refused
+from deploy.errors import Failed, GreenroomError, Interrupted, NeedsHuman, Refused
+from deploy.recipe import facts
+from deploy.run import observe
 from deploy.source import Templates
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from deploy.console.events import Event
 
 HOSTS = pytest.mark.parametrize("hosts", [1, 3])
@@ -584,3 +591,37 @@ def test_a_file_that_changes_after_it_was_compared_stops_the_deploy_and_is_named
     assert "Undone on every host" in str(caught.value)
     assert set(operator.live()) == {before}
     operator.assert_whole()
+
+
+def test_ctrl_c_is_heard_by_hosts_that_are_looked_at_and_do_not_answer(
+    operator_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = operator_of(2)
+    setup = operator.setup()
+    reached = fleet.connect(setup.hosts, operator.world.open)
+    heard: list[bool] = []
+
+    def hangs(_machine: WorldMachine, _script: Any, *, stop: Callable[[], bool] = lambda: False) -> Any:
+        deadline = time.monotonic() + 5
+        while not stop() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        heard.append(stop())
+        yield from ()
+
+    def wait(*what: Any, **how: Any) -> Any:
+        if how:
+            raise KeyboardInterrupt
+        return futures.wait(*what)
+
+    monkeypatch.setattr(WorldMachine, "run", hangs)
+    monkeypatch.setattr(fleet, "wait", wait)
+    with pytest.raises(Interrupted, match="stopped by the operator"):
+        observe(setup.app, reached)
+    assert heard == [True, True]
+
+
+def test_a_question_that_was_broken_off_is_not_called_a_lost_link(operator_of: Any) -> None:
+    operator = operator_of(1)
+    machine = operator.world.open(operator.setup().hosts[0])
+    with pytest.raises(Interrupted):
+        ask(machine, (), facts.history(1), stop=lambda: True)

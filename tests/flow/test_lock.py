@@ -541,6 +541,26 @@ def test_the_first_batch_that_fails_is_the_last_and_says_what_is_where(operator_
     operator.assert_whole()
 
 
+def test_ctrl_c_between_two_batches_calls_nobody_failed_who_was_not_touched(
+    operator_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    operator.write("2")
+    real = clock.pause
+
+    def pause(seconds: float, wake: threading.Event) -> bool:
+        if seconds == 7:
+            raise KeyboardInterrupt
+        return real(seconds, wake)
+
+    monkeypatch.setattr(clock, "pause", pause)
+    with pytest.raises(NeedsHuman) as caught:
+        operator.deploy(batching=Batching(1, 7))
+    new, _ = operator.live()
+    assert caught.value.what == f"stopped by the operator\n{new} is live on web1; not touched: web2."
+
+
 def test_a_first_batch_that_fails_is_a_deploy_that_failed(operator_of: Any) -> None:
     operator = operator_of(2)
     operator.deploy()

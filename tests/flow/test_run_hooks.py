@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from deploy.errors import Failed, NeedsHuman, Refused
+from deploy.run import Batching
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,6 +109,74 @@ def test_nothing_to_do_and_what_is_refused_run_no_hook(operator_of: Callable[...
     operator.deploy()
     assert "nothing to do" in operator.text
     assert ran(operator) == []
+
+
+# --- Ctrl-C ----------------------------------------------------------------------------------------------------
+
+
+def stopped_in(operator: Operator, moment: str, host: str = "") -> None:
+    """Have the operator press Ctrl-C while a hook of this moment runs, for this host if one is named."""
+    script = operator.folder / "endless"
+    script.write_text(
+        f'#!/bin/sh\ncase " $GREENROOM_HOSTS " in *{host}*) kill -INT "$PPID"; exec sleep 60;; esac\n',
+    )
+    script.chmod(0o755)
+    operator.data["hooks"] = {moment: ["./endless"]}
+
+
+@pytest.mark.parametrize(("batching", "host"), [(Batching(), ""), (Batching(1), "web2")])
+def test_ctrl_c_once_all_hosts_are_done_breaks_off_who_is_told_and_not_the_run(
+    operator_of: Callable[..., Operator], batching: Batching, host: str
+) -> None:
+    operator = operator_of(2)
+    stopped_in(operator, "after-finish", host)
+    operator.deploy(batching=batching)
+    assert "hook after-finish: broken off" in operator.text
+    assert f"{operator.live()[0]} is live on web1, web2" in operator.text
+    operator.assert_whole()
+
+
+def test_ctrl_c_once_a_batch_is_done_leaves_it_done_and_the_next_ones_alone(
+    operator_of: Callable[..., Operator],
+) -> None:
+    operator = operator_of(3)
+    operator.deploy()
+    (old,) = set(operator.live())
+    operator.write("2")
+    stopped_in(operator, "after-finish")
+    with pytest.raises(NeedsHuman) as caught:
+        operator.deploy(batching=Batching(1))
+    new, *others = operator.live()
+    assert others == [old, old] != [new, new]
+    assert caught.value.what == f"stopped by the operator\n{new} is live on web1; not touched: web2, web3."
+    del operator.data["hooks"]
+    operator.deploy()
+    operator.assert_whole()
+
+
+def test_ctrl_c_after_an_earlier_phase_has_the_run_undone(operator_of: Callable[..., Operator]) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    before = operator.live()
+    operator.write("2")
+    stopped_in(operator, "after-settle")
+    with pytest.raises(Failed, match="stopped by the operator\nUndone on every host"):
+        operator.deploy()
+    assert operator.live() == before
+
+
+@pytest.mark.parametrize(("word", "kind", "why"), [("start", Failed, "Undone"), ("drain", NeedsHuman, "not cleared")])
+def test_ctrl_c_while_a_failure_is_told_hides_neither_its_reason_nor_what_it_means(
+    operator_of: Callable[..., Operator], word: str, kind: type[Exception], why: str
+) -> None:
+    operator = operator_of(1)
+    operator.deploy()
+    operator.write("2")
+    stopped_in(operator, "failure")
+    next(iter(operator.world.boxes.values())).refuse = {word: 1}
+    with pytest.raises(kind, match=why):
+        operator.deploy()
+    assert "hook failure: broken off" in operator.text
 
 
 # --- on hosts --------------------------------------------------------------------------------------------------

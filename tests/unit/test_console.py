@@ -215,6 +215,13 @@ def test_a_failure_is_said_on_stderr_with_what_to_type_next(capsys: pytest.Captu
     assert out.getvalue() == ""
 
 
+def test_a_failure_that_nobody_reads_is_one_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", Gone())
+    shown = console(io.StringIO())
+    shown.fail(NeedsHuman("half"))
+    assert shown.unheard
+
+
 @pytest.mark.parametrize(
     ("events", "error", "said"),
     [

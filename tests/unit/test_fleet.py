@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from concurrent import futures
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -269,6 +270,27 @@ def test_when_one_host_cannot_be_reached_those_that_were_are_closed() -> None:
         fleet.connect(HOSTS, open_one)
     assert caught.value.exit_code == 2
     assert set(closed) == set(HOSTS[:3])
+
+
+def test_an_interrupt_tells_those_that_are_connecting_and_closes_what_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[Host] = []
+    interrupted = threading.Event()
+    heard: list[bool] = []
+
+    def open_one(host: Host) -> Fake:
+        heard.append(interrupted.wait(10))
+        return Fake(host, closed)
+
+    def wait(*what: Any, **how: Any) -> Any:
+        if how:
+            raise KeyboardInterrupt
+        return futures.wait(*what)
+
+    monkeypatch.setattr(fleet, "wait", wait)
+    with pytest.raises(Interrupted, match="stopped by the operator"):
+        fleet.connect(HOSTS, open_one, interrupted=interrupted)
+    assert heard == [True] * len(HOSTS)
+    assert set(closed) == set(HOSTS)
 
 
 def test_closing_a_fleet_closes_every_machine() -> None:

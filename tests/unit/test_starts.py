@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import paramiko
 import pytest
 
-from deploy.errors import Unreachable
+from deploy.errors import Interrupted, Unreachable
 from deploy.keys import Ssh
 from deploy.machine import door, wire
 from deploy.machine.door import PAUSES, Door, Passing, persist
@@ -48,7 +48,8 @@ def tried(clock: Clock, *outcomes: tuple[float, Exception | str], limit: float =
         return outcome
 
     try:
-        return persist(attempt, limit, contextlib.nullcontext(), random=lambda: dice, pause=clock.pause, now=clock.now)
+        starts, stop = contextlib.nullcontext(), threading.Event()
+        return persist(attempt, limit, starts, stop, random=lambda: dice, pause=clock.pause, now=clock.now)
     finally:
         assert all(budget > 0 for budget in budgets)
 
@@ -104,7 +105,40 @@ def test_waiting_for_one_s_turn_does_not_count() -> None:
         clock.time += 100
         yield
 
-    assert persist(lambda left: left, 10, turn(), now=clock.now, pause=clock.pause) == 10
+    assert persist(lambda left: left, 10, turn(), threading.Event(), now=clock.now, pause=clock.pause) == 10
+
+
+def test_who_is_stopped_while_waiting_for_a_turn_does_not_try() -> None:
+    stop = threading.Event()
+
+    @contextlib.contextmanager
+    def turn() -> Iterator[None]:
+        stop.set()
+        yield
+
+    def attempt(_: float) -> None:
+        raise AssertionError("nobody wants this any more")
+
+    with pytest.raises(Interrupted):
+        persist(attempt, 10, turn(), stop)
+
+
+def test_who_is_stopped_in_a_pause_ends_it_and_does_not_try_again() -> None:
+    stop = threading.Event()
+    tries: list[float] = []
+
+    def attempt(left: float) -> None:
+        tries.append(left)
+        raise DROPPED
+
+    def pause(_: float, wake: threading.Event) -> bool:
+        assert wake is stop
+        stop.set()
+        return True
+
+    with pytest.raises(Interrupted):
+        persist(attempt, 10, contextlib.nullcontext(), stop, pause=pause)
+    assert len(tries) == 1
 
 
 # --- what counts as passing ------------------------------------------------------------------------------------

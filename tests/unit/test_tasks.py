@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent import futures
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +18,8 @@ from deploy import fleet as deploy_fleet
 from deploy import flow, front, keys, tasks
 from deploy.console import Console
 from deploy.console.events import Event
-from deploy.errors import HostFailures, NeedsHuman, Unreachable
+from deploy.errors import GreenroomError, HostFailures, Interrupted, NeedsHuman, Refused, Unreachable
+from deploy.machine import door, wire
 from deploy.recipe.model import Host
 
 
@@ -59,6 +66,20 @@ def test_a_failure_keeps_its_exit_code_when_ctrl_c_is_pressed_after_it(capsys: p
         run(NeedsHuman("web1 is half way"))
     assert caught.value.code == 3
     assert capsys.readouterr().err == "web1 is half way\n"
+
+
+@pytest.mark.parametrize("error", [Refused, NeedsHuman])
+def test_the_exit_code_stays_when_nobody_reads_what_is_printed(error: type[GreenroomError]) -> None:
+    """As in `inv status 2>&1 | true`. In a process of its own: Python writes what is left when it ends."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    text = (
+        "from deploy.console import Console; from deploy.errors import *; from deploy.front import told\n"
+        f"with told(Console()): Console().say('on my way'); raise {error.__name__}('half')"
+    )
+    ended = subprocess.run([sys.executable, "-c", text], stdout=writer, stderr=writer, check=False)
+    os.close(writer)
+    assert ended.returncode == error.exit_code
 
 
 @pytest.mark.parametrize("each", [tasks.ns[name] for name in tasks.ns.task_names if name != "init"], ids=str)
@@ -115,3 +136,28 @@ def test_who_cannot_reach_some_hosts_is_told_how_to_go_on_without(
     with pytest.raises(HostFailures) as caught:
         front._connect(setup, [], Console(), skip=skip)
     assert ("--skip-unreachable" in str(caught.value)) == offered
+
+
+def test_ctrl_c_is_heard_while_hosts_are_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(door, "PAUSES", (8.0,))
+    dialled = threading.Event()
+
+    def dial(*_: Any) -> Any:
+        dialled.set()
+        raise ConnectionRefusedError
+
+    def wait(*what: Any, **how: Any) -> Any:
+        if how and dialled.wait(10):
+            raise KeyboardInterrupt
+        return futures.wait(*what, **how)
+
+    monkeypatch.setattr(wire, "dial", dial)
+    monkeypatch.setattr(deploy_fleet, "wait", wait)
+    hosts = tuple(Host(f"web{n}", "ann") for n in range(1, 4))
+    ssh = keys.Ssh(config="/nowhere", known_hosts="/nowhere", limit=1, connect_timeout=60)
+    setup: Any = SimpleNamespace(ssh=ssh, hosts=hosts, app=SimpleNamespace(hosts=hosts))
+    began = time.monotonic()
+    with pytest.raises(Interrupted, match="stopped by the operator"):
+        front._connect(setup, [], Console(), skip=None)
+    assert time.monotonic() - began < 3
