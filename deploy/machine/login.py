@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 import paramiko
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from paramiko.agent import AgentSSH
+from paramiko.agent import SSH2_AGENT_IDENTITIES_ANSWER, SSH2_AGENT_SIGN_RESPONSE, AgentSSH
 
 from deploy.errors import Unreachable
+from deploy.machine.known_hosts import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -49,6 +50,14 @@ def terminal() -> Callable[[str], str] | None:
     return getpass.getpass
 
 
+class Unsigned(Unreachable):
+    """The agent did not sign with a key, and the connection went with it. The next one does without that key."""
+
+
+class _AgentError(paramiko.SSHException):
+    """The agent does not do what it is asked for."""
+
+
 class Keys:
     """The key files of a run, each read once. What cannot be used is remembered with its reason."""
 
@@ -56,6 +65,7 @@ class Keys:
         self._ask = ask
         self._keys: dict[Path, paramiko.PKey] = {}
         self._troubles: dict[Path, str] = {}
+        self._unsigned: dict[tuple[str, bytes], str] = {}
 
     def read(self, hops: Iterable[Hop]) -> None:
         """Read the keys of these hops; ask for a passphrase where a hop has no other way in that we can see."""
@@ -108,8 +118,20 @@ class Keys:
     def of(self, hop: Hop) -> list[paramiko.PKey]:
         return [self._keys[path] for path in hop.identities if path in self._keys]
 
+    def leave_out(self, hop: Hop, key: paramiko.PKey, why: str) -> None:
+        """Do without an agent's key in this run: whoever declined once would be asked again for every host."""
+        blob = key.asbytes()
+        self._unsigned[hop.agent, blob] = f"the agent did not sign with {fingerprint(blob)}: {why}"
+
+    def left_out(self, hop: Hop, key: paramiko.PKey) -> bool:
+        return (hop.agent, key.asbytes()) in self._unsigned
+
     def troubles(self, hop: Hop) -> list[str]:
-        return [self._troubles[path] for path in hop.identities if path in self._troubles]
+        unsigned = tuple(self._unsigned.items())  # other threads add to it
+        return [
+            *(self._troubles[path] for path in hop.identities if path in self._troubles),
+            *(why for (agent, _), why in unsigned if agent == hop.agent),
+        ]
 
 
 class Login:
@@ -124,10 +146,12 @@ class Login:
 
         Raises:
             Unreachable: none was taken; it says which were tried, and what kept others from it.
+            Unsigned: another try may do.
 
         """
         tried = 0
-        with _agent_keys(self._hop.agent) as held:
+        with _agent_keys(self._hop.agent) as every:
+            held = [key for key in every if not self._keys.left_out(self._hop, key)]
             own = [key for key in held if any(_is_of(key, path) for path in self._hop.identities)]
             others = [] if self._hop.only else [key for key in held if key not in own]
             blobs = {key.asbytes() for key in held}
@@ -143,6 +167,10 @@ class Login:
                     if not transport.is_active():
                         raise self._refused(f"it hung up after {_keys(tried)}") from None
                     continue
+                except _AgentError as error:
+                    self._keys.leave_out(self._hop, key, str(error))
+                    refused = self._refused("it was not shown all keys")
+                    raise Unsigned(refused.what, mend=refused.mend) from None
                 if wanted:
                     raise self._refused(f"it takes the key, and wants {' or '.join(wanted)} as well")
                 return []
@@ -158,10 +186,20 @@ def _keys(number: int) -> str:
 
 
 class _Agent(AgentSSH):
-    """An agent whose keys may have comments of any bytes: they are for people, and paramiko reads them as UTF-8."""
+    """An agent whose keys may have comments of any bytes: they are for people, and paramiko reads them as UTF-8.
+
+    What goes wrong has one name: it happens in the transport's thread, which would not survive a plain TimeoutError.
+    """
 
     def _send_message(self, msg: bytes | paramiko.Message) -> tuple[int, paramiko.Message]:
-        kind, answer = super()._send_message(msg)  # type: ignore[misc]  # paramiko's stubs leave it out
+        try:
+            kind, answer = super()._send_message(msg)  # type: ignore[misc]  # paramiko's stubs leave it out
+        except TimeoutError:
+            raise _AgentError(f"it did not answer within {AGENT_ANSWERS} s") from None
+        except (OSError, paramiko.SSHException) as error:
+            raise _AgentError(f"it is gone ({error})") from None
+        if kind not in {SSH2_AGENT_IDENTITIES_ANSWER, SSH2_AGENT_SIGN_RESPONSE}:
+            raise _AgentError("it refused")
         return kind, _Lenient(answer.get_remainder())
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sshd import ME, Place, keygen, make_key, printed, public
+from sshd import ME, Place, fingerprint, keygen, make_key, printed, public
 
 from deploy.errors import Unfit, Unreachable
 from deploy.keys import Ssh
@@ -20,7 +21,9 @@ from deploy.machine import SshMachine, login
 def agent(place: Place) -> Iterator[Path]:
     """A real agent without keys; the path of its socket."""
     sock = place.home / "agent"
-    process = subprocess.Popen(["ssh-agent", "-D", "-a", str(sock)], stdout=subprocess.DEVNULL)
+    environment = {**os.environ, "SSH_ASKPASS": str(place.home / "askpass"), "SSH_ASKPASS_REQUIRE": "force"}
+    command = ["ssh-agent", "-D", "-a", str(sock)]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     try:
         while not sock.exists():
             assert process.poll() is None
@@ -30,7 +33,7 @@ def agent(place: Place) -> Iterator[Path]:
         process.wait(10)
 
 
-def add(agent: Path, *keys: Path) -> None:
+def add(agent: Path, *keys: Path | str) -> None:
     environment = {**os.environ, "SSH_AUTH_SOCK": str(agent)}
     subprocess.run(["ssh-add", "-q", *map(str, keys)], env=environment, check=True, timeout=10)
 
@@ -153,6 +156,27 @@ def test_a_key_that_is_named_comes_before_all_others_of_an_agent_that_holds_too_
     with pytest.raises(Unreachable, match="it hung up after 3 keys"):
         place.connect(sshd.host)
     assert printed(place.connect(sshd.host, Ssh(identity=str(place.key))), "echo in") == ["in"]
+
+
+@pytest.mark.parametrize(("confirms", "why"), [("exit 1", "it refused"), ("sleep 4", "it did not answer within 1 s")])
+def test_a_key_that_the_agent_does_not_sign_with_is_left_out_and_the_next_one_opens(
+    place: Place, agent: Path, monkeypatch: pytest.MonkeyPatch, confirms: str, why: str
+) -> None:
+    sshd = place.sshd()
+    (place.home / "askpass").write_text(f"#!/bin/sh\necho asked >>{place.home}/asked\n{confirms}\n")
+    (place.home / "askpass").chmod(0o755)
+    monkeypatch.setattr(login, "AGENT_ANSWERS", 1)
+    declined = make_key(place.home / "declined")
+    add(agent, "-c", declined)
+    place.config(f"IdentityAgent {agent}\n")
+    machine = place.connect(sshd.host)
+    machine.reconnect()
+    assert printed(machine, "echo in") == ["in"]
+    assert (place.home / "asked").read_text() == "asked\n"
+    place.authorized.write_text("")
+    words = f"it took none of 1 key; the agent did not sign with {re.escape(fingerprint(declined))}: {why}"
+    with pytest.raises(Unreachable, match=words):
+        place.connect(sshd.host)
 
 
 # --- passphrases -----------------------------------------------------------------------------------------------
