@@ -83,10 +83,9 @@ class Keys:
                 # Nobody named this one, and the agent has others: it would be asked for in vain, most of the time.
                 if not lies_there and (hop.named or not held):
                     self._unlock(path)
-        except OSError as error:
-            self._troubles[path] = f"{path} cannot be read: {error.strerror}"
-        except paramiko.SSHException as error:
-            self._troubles[path] = f"{path} cannot be used: {error}"
+        except (OSError, paramiko.SSHException) as error:
+            if not _lies_in(hop.agent, path):
+                self._troubles[path] = _trouble(path, error)
 
     def _unlock(self, path: Path) -> None:
         if not self._ask:
@@ -225,6 +224,22 @@ def _agent_keys(path: str) -> Iterator[list[paramiko.PKey]]:
         agent._close()  # type: ignore[attr-defined]  # noqa: SLF001  # the same
 
 
+def _lies_in(agent: str, path: Path) -> bool:
+    """Say whether an agent holds the key of which there is no more than the public half here."""
+    if not _public_half(path):
+        return False
+    with _agent_keys(agent) as held:
+        return any(_is_of(key, path) for key in held)
+
+
+def _trouble(path: Path, error: OSError | paramiko.SSHException) -> str:
+    if isinstance(error, OSError):
+        return f"{path} cannot be read: {error.strerror}"
+    if _public(path):
+        return f"{path} is a public key, and no agent holds the private one"
+    return f"{path} cannot be used: {error}"
+
+
 def _is_of(key: paramiko.PKey, path: Path) -> bool:
     return key.asbytes() == _public_half(path)
 
@@ -232,10 +247,11 @@ def _is_of(key: paramiko.PKey, path: Path) -> bool:
 def _public_half(path: Path) -> bytes:
     """Return the public key of a key file: an OpenSSH file says it in the clear, for others the .pub beside it does.
 
-    The format is that of PROTOCOL.key in OpenSSH's source.
+    The file may be a public key itself, or not be there at all: the agent holds its private half (ssh_config(5)). The
+    format is that of PROTOCOL.key in OpenSSH's source.
     """
     try:
-        first, *body = path.read_text().split("\n")
+        first, *body = path.read_text(errors="replace").split("\n")
         if first == "-----BEGIN OPENSSH PRIVATE KEY-----":
             message = paramiko.Message(
                 base64.b64decode("".join(body[: body.index("-----END OPENSSH PRIVATE KEY-----")]))
@@ -245,9 +261,19 @@ def _public_half(path: Path) -> bytes:
                 message.get_binary()
             message.get_int()
             return message.get_binary()
-        return base64.b64decode(path.with_name(f"{path.name}.pub").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
+    except (OSError, ValueError):
+        pass
+    return _public(path) or _public(path.with_name(f"{path.name}.pub"))
+
+
+def _public(path: Path) -> bytes:
+    """Return the key of a file that holds one public key, in its one line; nothing if it does not."""
+    try:
+        kind, text, *_ = path.read_text(errors="replace").split()
+        blob = base64.b64decode(text)
+    except (OSError, ValueError):
         return b""
+    return blob if paramiko.Message(blob).get_binary() == kind.encode() else b""
 
 
 def _load(path: Path, passphrase: str | None) -> paramiko.PKey:

@@ -134,9 +134,40 @@ def test_an_agent_that_is_not_to_be_asked_is_not(
 ) -> None:
     sshd = place.sshd()
     add(agent, place.key.rename(place.home / "moved"))
+    place.key.with_name(f"{place.key.name}.pub").unlink()
     monkeypatch.setenv("SSH_AUTH_SOCK", str(agent))
     place.config(f"{line}\n")
     with pytest.raises(Unreachable, match="there is no key to show"):
+        place.connect(sshd.host)
+
+
+@pytest.mark.parametrize("named", ["own.pub", "own"])
+def test_a_key_of_which_only_the_public_half_is_here_is_the_agent_s(place: Place, agent: Path, named: str) -> None:
+    sshd = place.sshd()
+    own = make_key(place.home / "own")
+    place.authorized.write_text(public(own))
+    add(agent, *(make_key(place.home / f"other{number}") for number in range(8)), own)
+    own.unlink()
+    place.config(f"IdentityAgent {agent}\nIdentitiesOnly yes\nIdentityFile {place.home / named}\n")
+    assert printed(place.connect(sshd.host), "echo in") == ["in"]
+    place.authorized.write_text("")
+    with pytest.raises(Unreachable) as caught:
+        place.connect(sshd.host)
+    assert caught.value.what == f"the login as {ME} is refused: it took none of 1 key"
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [("own.pub", "own.pub is a public key, and no agent holds"), ("own", "own cannot be read: No such")],
+)
+def test_a_public_half_whose_private_one_is_nowhere_is_told_with_the_refusal(
+    place: Place, agent: Path, named: str, words: str
+) -> None:
+    sshd = place.sshd()
+    make_key(place.home / "own").unlink()
+    add(agent, place.key)
+    place.config(f"IdentityAgent {agent}\nIdentitiesOnly yes\nIdentityFile {place.home / named}\n")
+    with pytest.raises(Unreachable, match=f"there is no key to show; .*{words}"):
         place.connect(sshd.host)
 
 
