@@ -71,7 +71,7 @@ class Keys:
         """Read the keys of these hops; ask for a passphrase where a hop has no other way in that we can see."""
         for hop in hops:
             for path in hop.identities:
-                if path not in self._keys and path not in self._troubles and (path.exists() or hop.named):
+                if path not in self._keys and path not in self._troubles:
                     self._read(path, hop)
 
     def _read(self, path: Path, hop: Hop) -> None:
@@ -84,6 +84,9 @@ class Keys:
                 if not lies_there and (hop.named or not held):
                     self._unlock(path)
         except (OSError, paramiko.SSHException) as error:
+            missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
+            if missing and not hop.named:  # one of the usual keys; who has them all?
+                return
             if not _lies_in(hop.agent, path):
                 self._troubles[path] = _trouble(path, error)
 
@@ -95,7 +98,10 @@ class Keys:
             )
             return
         for _ in range(TRIES):
-            passphrase = self._ask(f"Passphrase of {path} (empty: do without this key): ")
+            try:
+                passphrase = self._ask(f"Passphrase of {path} (empty: do without this key): ")
+            except EOFError:  # Ctrl-D
+                passphrase = ""
             if not passphrase:
                 self._troubles[path] = f"{path} is encrypted, and was left out"
                 return

@@ -14,7 +14,8 @@ from sshd import ME, Place, fingerprint, keygen, make_key, printed, public
 
 from deploy.errors import Unfit, Unreachable
 from deploy.keys import Ssh
-from deploy.machine import SshMachine, login
+from deploy.machine import SshMachine, login, ssh_config
+from deploy.machine.ssh_config import Directions
 
 
 @pytest.fixture
@@ -284,6 +285,17 @@ def test_an_empty_passphrase_goes_on_without_the_key(place: Place, locked: Path)
         place.connect(sshd.host, Ssh(identity=str(locked)), [""])
 
 
+def test_ctrl_d_instead_of_a_passphrase_goes_on_without_the_key(place: Place, locked: Path) -> None:
+    def ask(_: str) -> str:
+        raise EOFError
+
+    place.config(f"IdentityFile {locked}\n")
+    hops = Directions(Ssh()).route(place.sshd().host)
+    keys = login.Keys(ask)
+    keys.read(hops)
+    assert keys.troubles(hops[0]) == [f"{locked} is encrypted, and was left out"]
+
+
 def test_without_a_terminal_there_is_nobody_to_ask() -> None:
     code = "from deploy.machine import login; raise SystemExit(login.terminal() is not None)"
     subprocess.run([sys.executable, "-c", code], check=True, start_new_session=True, stdin=subprocess.DEVNULL)
@@ -308,6 +320,22 @@ def test_a_key_file_that_cannot_be_used_is_told_with_the_refusal(
     make(place.home / "own")
     with pytest.raises(Unreachable, match=words):
         place.connect(sshd.host, Ssh(identity=str(place.home / "own")))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_key_file_that_cannot_be_looked_for_is_told_with_the_refusal_and_hides_no_other(
+    place: Place, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    """As below a folder that one may not enter; which root may, but not even root a name that is too long."""
+    far = str(place.home / ("long" * 100))
+    monkeypatch.setattr(ssh_config, "USUAL", (far, str(place.key)))
+    sshd = place.sshd()
+    if named:
+        place.config(f"IdentityFile {far}\nIdentityFile {place.key}\n")
+    assert printed(place.connect(sshd.host), "echo in") == ["in"]
+    place.authorized.write_text("")
+    with pytest.raises(Unreachable, match=r"it took none of 1 key; .*long cannot be read: File name too long"):
+        place.connect(sshd.host)
 
 
 @pytest.mark.parametrize("certificate", [b"", b"nonsense", b"ssh-rsa AAAA", b"\xff\xfe j\xf6rg"])
