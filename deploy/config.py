@@ -78,6 +78,36 @@ def find(start: Path) -> Path:
     )
 
 
+def read_by_invoke(beside: Path, start: Path) -> Path:
+    """Return the directory of the invoke.yaml that Invoke has read: the one `beside` the tasks.py that it found.
+
+    The keys of one project with the files of another would bring the secrets of the one to the hosts of the other: who
+    stands in a project of its own below is refused. From elsewhere `inv -r DIR` is as good as standing in DIR.
+
+    Raises:
+        ConfigError: there is none, or the project that `start` is in has another one.
+
+    """
+    read = beside / FILE
+    own: Path | None = None
+    with contextlib.suppress(ConfigError):
+        own = find(start)
+    if own and beside in own.parents:
+        what = (
+            f"Invoke read {read}" if read.is_file() else f"Invoke found the tasks.py in {beside}, and no {FILE} there"
+        )
+        raise ConfigError(
+            f"{what}; what is nearest to {start} is {own / FILE}: two projects are not mixed",
+            mend=f"say greenroom instead of inv, or put a tasks.py beside {own / FILE}",
+        )
+    if not read.is_file():
+        raise ConfigError(
+            f"there is no {FILE} in {beside}, beside the tasks.py that Invoke found: it looks nowhere else",
+            mend=f"say greenroom instead of inv: it takes {own / FILE}" if own else "write one: greenroom init",
+        )
+    return beside
+
+
 def load(
     data: Mapping[str, Any], directory: Path, env: str = "", hosts: str = "", settle: str = "", limit: str = ""
 ) -> Setup:

@@ -188,7 +188,10 @@ def _setup(context: Context, console: Console, env: str, hosts: str, settle: str
 
     if context.config.run.dry:
         raise Refused("--dry would make every host's answer empty", mend="say `inv plan`: it looks, and does nothing")
-    setup = config.load(_plain(context.config.get("deploy")), config.find(Path.cwd()), env, hosts, settle, limit)
+    beside = context.config._project_prefix  # noqa: SLF001  # nothing else tells which invoke.yaml Invoke has read
+    here = Path.cwd()
+    directory = config.read_by_invoke(Path(beside).resolve(), here) if beside else config.find(here)
+    setup = config.load(_plain(context.config.get("deploy")), directory, env, hosts, settle, limit)
     console.hide(redactor(setup.env, setup.readings))
     return setup
 

@@ -21,24 +21,25 @@ HUB = "https://index.docker.io/v1/"
 
 @dataclass(frozen=True, repr=False)
 class Login:
-    """A login at a registry. `password` is '' where nobody has set the `variable`; its repr does not show it."""
+    """A login at a registry. `password` is '' where nobody has set its variable; its repr does not show it."""
 
     registry: str
     username: str
-    variable: str
     password: str
 
     def papers(self) -> bytes:
         """Return docker's config.json, which is all that docker needs: `docker login` would want the name in its argv.
 
         Raises:
-            ConfigError: there is no password.
+            ConfigError: there is no password. The variable is not named: somebody may have written the password there.
 
         """
         if not self.password:
             raise ConfigError(
-                f"deploy.registry.password: neither this machine's environment nor the env file sets {self.variable}",
-                mend=f"set {self.variable}, or leave both keys out: the hosts' own `docker login` counts then",
+                "deploy.registry.password: neither this machine's environment nor the env file sets the variable that "
+                "it names",
+                mend="it is the name of a variable, like REGISTRY_PASSWORD, never the password itself; set that "
+                "variable, or leave username and password out: the hosts' own `docker login` counts then",
             )
         return json.dumps({"auths": {self.registry: {"auth": self._auth()}}}).encode()
 
@@ -69,4 +70,4 @@ def login(keys: RegistryKeys | None, env: Mapping[str, str]) -> Login | None:
     first = keys.image.partition("/")[0]
     registry = first if "." in first or ":" in first or first == "localhost" else HUB
     password = os.environ.get(keys.password) or env.get(keys.password) or ""
-    return Login(registry, keys.username, keys.password, password)
+    return Login(registry, keys.username, password)

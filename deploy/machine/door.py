@@ -199,7 +199,8 @@ def _named(hop: Hop, *, last: bool) -> Any:
     try:
         yield
     except Unreachable as error:
-        raise Unreachable(f"{where}{error.what}", mend=error.mend) from None
+        final = Unreachable(f"{where}{error.what}", mend=error.mend)
+        raise (Passing(final) if isinstance(error, login.Unsigned) else final) from None
     except socket.gaierror as error:
         final = Unreachable(f"{where}its name does not resolve: {error.strerror}", mend="is it spelt right?")
         raise (Passing(final) if error.errno == socket.EAI_AGAIN else final) from None

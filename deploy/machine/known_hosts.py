@@ -7,7 +7,6 @@ of one type for the only one; fabric accepts what is missing (fabric #1804, #207
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import os
 import threading
@@ -151,7 +150,7 @@ def _read(line: str, number: int) -> _Line | None:
         return None
     try:
         blob = base64.b64decode(words[2], validate=True)
-    except binascii.Error:
+    except ValueError:  # no base64; or not even ASCII
         return None
     kind = words[1].encode()
     if not blob.startswith(len(kind).to_bytes(4, "big") + kind):  # a key says its own kind (RFC 4253 §6.6)

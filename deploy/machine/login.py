@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 import paramiko
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from paramiko.agent import AgentSSH
+from paramiko.agent import SSH2_AGENT_IDENTITIES_ANSWER, SSH2_AGENT_SIGN_RESPONSE, AgentSSH
 
 from deploy.errors import Unreachable
+from deploy.machine.known_hosts import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -49,6 +50,14 @@ def terminal() -> Callable[[str], str] | None:
     return getpass.getpass
 
 
+class Unsigned(Unreachable):
+    """The agent did not sign with a key, and the connection went with it. The next one does without that key."""
+
+
+class _AgentError(paramiko.SSHException):
+    """The agent does not do what it is asked for."""
+
+
 class Keys:
     """The key files of a run, each read once. What cannot be used is remembered with its reason."""
 
@@ -56,12 +65,13 @@ class Keys:
         self._ask = ask
         self._keys: dict[Path, paramiko.PKey] = {}
         self._troubles: dict[Path, str] = {}
+        self._unsigned: dict[tuple[str, bytes], str] = {}
 
     def read(self, hops: Iterable[Hop]) -> None:
         """Read the keys of these hops; ask for a passphrase where a hop has no other way in that we can see."""
         for hop in hops:
             for path in hop.identities:
-                if path not in self._keys and path not in self._troubles and (path.exists() or hop.named):
+                if path not in self._keys and path not in self._troubles:
                     self._read(path, hop)
 
     def _read(self, path: Path, hop: Hop) -> None:
@@ -73,10 +83,12 @@ class Keys:
                 # Nobody named this one, and the agent has others: it would be asked for in vain, most of the time.
                 if not lies_there and (hop.named or not held):
                     self._unlock(path)
-        except OSError as error:
-            self._troubles[path] = f"{path} cannot be read: {error.strerror}"
-        except paramiko.SSHException as error:
-            self._troubles[path] = f"{path} cannot be used: {error}"
+        except (OSError, paramiko.SSHException) as error:
+            missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
+            if missing and not hop.named:  # one of the usual keys; who has them all?
+                return
+            if not _lies_in(hop.agent, path):
+                self._troubles[path] = _trouble(path, error)
 
     def _unlock(self, path: Path) -> None:
         if not self._ask:
@@ -86,7 +98,10 @@ class Keys:
             )
             return
         for _ in range(TRIES):
-            passphrase = self._ask(f"Passphrase of {path} (empty: do without this key): ")
+            try:
+                passphrase = self._ask(f"Passphrase of {path} (empty: do without this key): ")
+            except EOFError:  # Ctrl-D
+                passphrase = ""
             if not passphrase:
                 self._troubles[path] = f"{path} is encrypted, and was left out"
                 return
@@ -108,8 +123,20 @@ class Keys:
     def of(self, hop: Hop) -> list[paramiko.PKey]:
         return [self._keys[path] for path in hop.identities if path in self._keys]
 
+    def leave_out(self, hop: Hop, key: paramiko.PKey, why: str) -> None:
+        """Do without an agent's key in this run: whoever declined once would be asked again for every host."""
+        blob = key.asbytes()
+        self._unsigned[hop.agent, blob] = f"the agent did not sign with {fingerprint(blob)}: {why}"
+
+    def left_out(self, hop: Hop, key: paramiko.PKey) -> bool:
+        return (hop.agent, key.asbytes()) in self._unsigned
+
     def troubles(self, hop: Hop) -> list[str]:
-        return [self._troubles[path] for path in hop.identities if path in self._troubles]
+        unsigned = tuple(self._unsigned.items())  # other threads add to it
+        return [
+            *(self._troubles[path] for path in hop.identities if path in self._troubles),
+            *(why for (agent, _), why in unsigned if agent == hop.agent),
+        ]
 
 
 class Login:
@@ -124,10 +151,12 @@ class Login:
 
         Raises:
             Unreachable: none was taken; it says which were tried, and what kept others from it.
+            Unsigned: another try may do.
 
         """
         tried = 0
-        with _agent_keys(self._hop.agent) as held:
+        with _agent_keys(self._hop.agent) as every:
+            held = [key for key in every if not self._keys.left_out(self._hop, key)]
             own = [key for key in held if any(_is_of(key, path) for path in self._hop.identities)]
             others = [] if self._hop.only else [key for key in held if key not in own]
             blobs = {key.asbytes() for key in held}
@@ -143,6 +172,10 @@ class Login:
                     if not transport.is_active():
                         raise self._refused(f"it hung up after {_keys(tried)}") from None
                     continue
+                except _AgentError as error:
+                    self._keys.leave_out(self._hop, key, str(error))
+                    refused = self._refused("it was not shown all keys")
+                    raise Unsigned(refused.what, mend=refused.mend) from None
                 if wanted:
                     raise self._refused(f"it takes the key, and wants {' or '.join(wanted)} as well")
                 return []
@@ -158,10 +191,20 @@ def _keys(number: int) -> str:
 
 
 class _Agent(AgentSSH):
-    """An agent whose keys may have comments of any bytes: they are for people, and paramiko reads them as UTF-8."""
+    """An agent whose keys may have comments of any bytes: they are for people, and paramiko reads them as UTF-8.
+
+    What goes wrong has one name: it happens in the transport's thread, which would not survive a plain TimeoutError.
+    """
 
     def _send_message(self, msg: bytes | paramiko.Message) -> tuple[int, paramiko.Message]:
-        kind, answer = super()._send_message(msg)  # type: ignore[misc]  # paramiko's stubs leave it out
+        try:
+            kind, answer = super()._send_message(msg)  # type: ignore[misc]  # paramiko's stubs leave it out
+        except TimeoutError:
+            raise _AgentError(f"it did not answer within {AGENT_ANSWERS} s") from None
+        except (OSError, paramiko.SSHException) as error:
+            raise _AgentError(f"it is gone ({error})") from None
+        if kind not in {SSH2_AGENT_IDENTITIES_ANSWER, SSH2_AGENT_SIGN_RESPONSE}:
+            raise _AgentError("it refused")
         return kind, _Lenient(answer.get_remainder())
 
 
@@ -187,6 +230,22 @@ def _agent_keys(path: str) -> Iterator[list[paramiko.PKey]]:
         agent._close()  # type: ignore[attr-defined]  # noqa: SLF001  # the same
 
 
+def _lies_in(agent: str, path: Path) -> bool:
+    """Say whether an agent holds the key of which there is no more than the public half here."""
+    if not _public_half(path):
+        return False
+    with _agent_keys(agent) as held:
+        return any(_is_of(key, path) for key in held)
+
+
+def _trouble(path: Path, error: OSError | paramiko.SSHException) -> str:
+    if isinstance(error, OSError):
+        return f"{path} cannot be read: {error.strerror}"
+    if _public(path):
+        return f"{path} is a public key, and no agent holds the private one"
+    return f"{path} cannot be used: {error}"
+
+
 def _is_of(key: paramiko.PKey, path: Path) -> bool:
     return key.asbytes() == _public_half(path)
 
@@ -194,10 +253,11 @@ def _is_of(key: paramiko.PKey, path: Path) -> bool:
 def _public_half(path: Path) -> bytes:
     """Return the public key of a key file: an OpenSSH file says it in the clear, for others the .pub beside it does.
 
-    The format is that of PROTOCOL.key in OpenSSH's source.
+    The file may be a public key itself, or not be there at all: the agent holds its private half (ssh_config(5)). The
+    format is that of PROTOCOL.key in OpenSSH's source.
     """
     try:
-        first, *body = path.read_text().split("\n")
+        first, *body = path.read_text(errors="replace").split("\n")
         if first == "-----BEGIN OPENSSH PRIVATE KEY-----":
             message = paramiko.Message(
                 base64.b64decode("".join(body[: body.index("-----END OPENSSH PRIVATE KEY-----")]))
@@ -207,9 +267,19 @@ def _public_half(path: Path) -> bytes:
                 message.get_binary()
             message.get_int()
             return message.get_binary()
-        return base64.b64decode(path.with_name(f"{path.name}.pub").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
+    except (OSError, ValueError):
+        pass
+    return _public(path) or _public(path.with_name(f"{path.name}.pub"))
+
+
+def _public(path: Path) -> bytes:
+    """Return the key of a file that holds one public key, in its one line; nothing if it does not."""
+    try:
+        kind, text, *_ = path.read_text(errors="replace").split()
+        blob = base64.b64decode(text)
+    except (OSError, ValueError):
         return b""
+    return blob if paramiko.Message(blob).get_binary() == kind.encode() else b""
 
 
 def _load(path: Path, passphrase: str | None) -> paramiko.PKey:

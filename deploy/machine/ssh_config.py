@@ -7,6 +7,7 @@ import glob
 import os
 import re
 import shlex
+import types
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,18 @@ USUAL = ("~/.ssh/id_rsa", "~/.ssh/id_ecdsa", "~/.ssh/id_ed25519")
 
 _SETTING = re.compile(r"\s*(\w+)(?:\s*=\s*|\s+)(.+)")
 _JUMP = re.compile(r"(?:ssh://)?(?:(?P<user>.+)@)?(?:\[(?P<ip6>[^\]]+)\]|(?P<name>[^:\[\]]+))(?::(?P<port>\d+))?/?")
+
+
+def _local_user() -> str:
+    """Return who we are on this machine; '' for a uid without a name, as in many CI containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # the one up to Python 3.12, the other from 3.13
+        return ""
+
+
+# paramiko asks at every look into a configuration, needed or not, and has no answer for a uid without a name.
+paramiko.config.getpass = types.SimpleNamespace(getuser=_local_user)  # type: ignore[attr-defined]  # the module's own import
 
 
 @dataclass(frozen=True)
@@ -116,9 +129,15 @@ class Directions:
         port = port or int(known.get("port", SSH_PORT))
         named = [self._ssh.identity] if self._ssh.identity else known.get("identityfile", [])
         paths = [Path(each).expanduser() for each in named or USUAL if each.lower() != "none"]
+        user = user or known.get("user") or _local_user()
+        if not user:
+            raise Unreachable(
+                f"nothing says as whom to log in there, and the user id {os.getuid()} has no name here",
+                mend=f"write NAME@{name} among the env's hosts, or set USER=NAME",
+            )
         return Hop(
             address=address,
-            user=user or known.get("user") or getpass.getuser(),
+            user=user,
             port=port,
             identities=tuple(paths),
             named=bool(named),

@@ -86,7 +86,7 @@ def test_a_password_that_is_not_set_refuses_a_deploy_and_no_rollback(
     monkeypatch.delenv("REGISTRY_PASSWORD")
     said = len(operator.world.log)
     operator.write("3")
-    with pytest.raises(ConfigError, match=r"neither .* sets REGISTRY_PASSWORD"):
+    with pytest.raises(ConfigError, match=r"neither .* sets the variable that it names"):
         operator.deploy()
     assert len(operator.world.log) == said
     operator.rollback()

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sshd import ME, Place, keygen, make_key, printed, public
+from sshd import ME, Place, fingerprint, keygen, make_key, printed, public
 
 from deploy.errors import Unfit, Unreachable
 from deploy.keys import Ssh
-from deploy.machine import SshMachine, login
+from deploy.machine import SshMachine, login, ssh_config
+from deploy.machine.ssh_config import Directions
 
 
 @pytest.fixture
 def agent(place: Place) -> Iterator[Path]:
     """A real agent without keys; the path of its socket."""
     sock = place.home / "agent"
-    process = subprocess.Popen(["ssh-agent", "-D", "-a", str(sock)], stdout=subprocess.DEVNULL)
+    environment = {**os.environ, "SSH_ASKPASS": str(place.home / "askpass"), "SSH_ASKPASS_REQUIRE": "force"}
+    command = ["ssh-agent", "-D", "-a", str(sock)]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     try:
         while not sock.exists():
             assert process.poll() is None
@@ -30,7 +34,7 @@ def agent(place: Place) -> Iterator[Path]:
         process.wait(10)
 
 
-def add(agent: Path, *keys: Path) -> None:
+def add(agent: Path, *keys: Path | str) -> None:
     environment = {**os.environ, "SSH_AUTH_SOCK": str(agent)}
     subprocess.run(["ssh-add", "-q", *map(str, keys)], env=environment, check=True, timeout=10)
 
@@ -131,9 +135,40 @@ def test_an_agent_that_is_not_to_be_asked_is_not(
 ) -> None:
     sshd = place.sshd()
     add(agent, place.key.rename(place.home / "moved"))
+    place.key.with_name(f"{place.key.name}.pub").unlink()
     monkeypatch.setenv("SSH_AUTH_SOCK", str(agent))
     place.config(f"{line}\n")
     with pytest.raises(Unreachable, match="there is no key to show"):
+        place.connect(sshd.host)
+
+
+@pytest.mark.parametrize("named", ["own.pub", "own"])
+def test_a_key_of_which_only_the_public_half_is_here_is_the_agent_s(place: Place, agent: Path, named: str) -> None:
+    sshd = place.sshd()
+    own = make_key(place.home / "own")
+    place.authorized.write_text(public(own))
+    add(agent, *(make_key(place.home / f"other{number}") for number in range(8)), own)
+    own.unlink()
+    place.config(f"IdentityAgent {agent}\nIdentitiesOnly yes\nIdentityFile {place.home / named}\n")
+    assert printed(place.connect(sshd.host), "echo in") == ["in"]
+    place.authorized.write_text("")
+    with pytest.raises(Unreachable) as caught:
+        place.connect(sshd.host)
+    assert caught.value.what == f"the login as {ME} is refused: it took none of 1 key"
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [("own.pub", "own.pub is a public key, and no agent holds"), ("own", "own cannot be read: No such")],
+)
+def test_a_public_half_whose_private_one_is_nowhere_is_told_with_the_refusal(
+    place: Place, agent: Path, named: str, words: str
+) -> None:
+    sshd = place.sshd()
+    make_key(place.home / "own").unlink()
+    add(agent, place.key)
+    place.config(f"IdentityAgent {agent}\nIdentitiesOnly yes\nIdentityFile {place.home / named}\n")
+    with pytest.raises(Unreachable, match=f"there is no key to show; .*{words}"):
         place.connect(sshd.host)
 
 
@@ -153,6 +188,27 @@ def test_a_key_that_is_named_comes_before_all_others_of_an_agent_that_holds_too_
     with pytest.raises(Unreachable, match="it hung up after 3 keys"):
         place.connect(sshd.host)
     assert printed(place.connect(sshd.host, Ssh(identity=str(place.key))), "echo in") == ["in"]
+
+
+@pytest.mark.parametrize(("confirms", "why"), [("exit 1", "it refused"), ("sleep 4", "it did not answer within 1 s")])
+def test_a_key_that_the_agent_does_not_sign_with_is_left_out_and_the_next_one_opens(
+    place: Place, agent: Path, monkeypatch: pytest.MonkeyPatch, confirms: str, why: str
+) -> None:
+    sshd = place.sshd()
+    (place.home / "askpass").write_text(f"#!/bin/sh\necho asked >>{place.home}/asked\n{confirms}\n")
+    (place.home / "askpass").chmod(0o755)
+    monkeypatch.setattr(login, "AGENT_ANSWERS", 1)
+    declined = make_key(place.home / "declined")
+    add(agent, "-c", declined)
+    place.config(f"IdentityAgent {agent}\n")
+    machine = place.connect(sshd.host)
+    machine.reconnect()
+    assert printed(machine, "echo in") == ["in"]
+    assert (place.home / "asked").read_text() == "asked\n"
+    place.authorized.write_text("")
+    words = f"it took none of 1 key; the agent did not sign with {re.escape(fingerprint(declined))}: {why}"
+    with pytest.raises(Unreachable, match=words):
+        place.connect(sshd.host)
 
 
 # --- passphrases -----------------------------------------------------------------------------------------------
@@ -229,6 +285,17 @@ def test_an_empty_passphrase_goes_on_without_the_key(place: Place, locked: Path)
         place.connect(sshd.host, Ssh(identity=str(locked)), [""])
 
 
+def test_ctrl_d_instead_of_a_passphrase_goes_on_without_the_key(place: Place, locked: Path) -> None:
+    def ask(_: str) -> str:
+        raise EOFError
+
+    place.config(f"IdentityFile {locked}\n")
+    hops = Directions(Ssh()).route(place.sshd().host)
+    keys = login.Keys(ask)
+    keys.read(hops)
+    assert keys.troubles(hops[0]) == [f"{locked} is encrypted, and was left out"]
+
+
 def test_without_a_terminal_there_is_nobody_to_ask() -> None:
     code = "from deploy.machine import login; raise SystemExit(login.terminal() is not None)"
     subprocess.run([sys.executable, "-c", code], check=True, start_new_session=True, stdin=subprocess.DEVNULL)
@@ -253,6 +320,22 @@ def test_a_key_file_that_cannot_be_used_is_told_with_the_refusal(
     make(place.home / "own")
     with pytest.raises(Unreachable, match=words):
         place.connect(sshd.host, Ssh(identity=str(place.home / "own")))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_key_file_that_cannot_be_looked_for_is_told_with_the_refusal_and_hides_no_other(
+    place: Place, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    """As below a folder that one may not enter; which root may, but not even root a name that is too long."""
+    far = str(place.home / ("long" * 100))
+    monkeypatch.setattr(ssh_config, "USUAL", (far, str(place.key)))
+    sshd = place.sshd()
+    if named:
+        place.config(f"IdentityFile {far}\nIdentityFile {place.key}\n")
+    assert printed(place.connect(sshd.host), "echo in") == ["in"]
+    place.authorized.write_text("")
+    with pytest.raises(Unreachable, match=r"it took none of 1 key; .*long cannot be read: File name too long"):
+        place.connect(sshd.host)
 
 
 @pytest.mark.parametrize("certificate", [b"", b"nonsense", b"ssh-rsa AAAA", b"\xff\xfe j\xf6rg"])

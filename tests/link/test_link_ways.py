@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 
 import pytest
@@ -195,3 +196,27 @@ def test_what_leads_nowhere_is_refused_in_words(place: Place, text: str, words: 
 def test_the_first_word_about_the_way_counts(place: Place, text: str, through: list[str]) -> None:
     place.config(text)
     assert [hop.address for hop in Directions(Ssh()).route(Host("web1"))] == [*through, "web1"]
+
+
+@pytest.fixture
+def nameless(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user id that /etc/passwd does not know, and an environment that says no name, as in many CI containers."""
+    assert place.home.exists()  # pytest asks for the user id, too, before it makes one
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 1 << 30)
+
+
+@pytest.mark.usefixtures("nameless")
+def test_who_has_no_name_here_logs_in_where_the_login_is_named(place: Place) -> None:
+    sshd = place.sshd()
+    place.config(f"Host web1\n  HostName 127.0.0.1\n  User {ME}\n")
+    assert printed(place.connect(sshd.host), "echo in") == ["in"]
+    assert printed(place.connect(Host("web1", None, sshd.port)), "echo in") == ["in"]
+
+
+@pytest.mark.usefixtures("nameless")
+def test_who_has_no_name_here_and_names_no_login_is_told_how_to(place: Place) -> None:
+    with pytest.raises(Unreachable, match="nothing says as whom to log in there, and the user id 1073741824") as caught:
+        place.connect(Host("web1"))
+    assert caught.value.mend == "write NAME@web1 among the env's hosts, or set USER=NAME"

@@ -106,6 +106,7 @@ def test_a_comment_behind_a_key_is_no_part_of_it(tmp_path: Path) -> None:
         "web1",
         "web1 ssh-ed25519",
         "web1 ssh-ed25519 not/base64!",
+        "web1 ssh-ed25519 schlüssel",
         "web1 ssh-ed25519 AAAA",
         f"web1 ssh-unheard-of {OTHER.get_base64()}",
         f"|1|broken {text(OTHER)}",

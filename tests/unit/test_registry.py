@@ -49,8 +49,16 @@ def test_the_environment_goes_before_the_env_file(monkeypatch: pytest.MonkeyPatc
 def test_a_password_that_nobody_set_is_missed_when_it_is_needed() -> None:
     found = login()
     assert found.secrets == ()
-    with pytest.raises(ConfigError, match=f"sets {NAME}"):
+    with pytest.raises(ConfigError, match="nor the env file sets the variable that it names"):
         found.papers()
+
+
+def test_a_password_where_the_name_of_its_variable_belongs_is_not_shown() -> None:
+    found = registry.login(RegistryKeys("team/app", "ci", SECRET), {})
+    assert found
+    with pytest.raises(ConfigError, match="never the password itself") as caught:
+        found.papers()
+    assert SECRET not in f"{caught.value}{found!r}"
 
 
 def test_neither_the_password_nor_the_login_passes_the_printer() -> None:
