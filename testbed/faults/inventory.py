@@ -152,8 +152,8 @@ def leftovers(seen: Inventory, *, first: bool, keep: int) -> Iterator[str]:
     ours = {name.partition(":")[2] for name in seen.images if name.startswith("app:")}
     yield from (f"image without its release: {name}" for name in sorted(ours - seen.releases))
     yield from (f"release without its image: {name}" for name in sorted(seen.releases - ours))
-    # One more is what the live one replaced, and one what a run that died had not come to forget: where it had ended its
-    # work otherwise, the next deploy has nothing to do, and the one after that forgets it.
+    # One more is what the live one replaced, and one what a run that died had not come to forget: where all else was
+    # done, the next deploy has nothing to do, and the one after that forgets it.
     if len(seen.releases) > keep + 2:
         yield f"{len(seen.releases)} releases are kept, not {keep}"
     if seen.untagged:

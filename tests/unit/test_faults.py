@@ -146,7 +146,7 @@ def test_every_kind_of_leftover_is_named() -> None:
         ),
         "image without its release: r3": replace(WHOLE, images=WHOLE.images | {"app:r3"}),
         "release without its image: r1": replace(WHOLE, images=WHOLE.images - {"app:r1"}),
-        "6 releases are kept, not 3": replace(WHOLE, releases=frozenset(f"r{n}" for n in range(6))),
+        "6 releases are kept, not 3": replace(WHOLE, files=WHOLE.files | {f"releases/r{n}" for n in range(1, 7)}),
         "network too many: lost": replace(WHOLE, networks=WHOLE.networks | {"lost"}),
         "volume too many: lost": replace(WHOLE, volumes=WHOLE.volumes | {"lost"}),
         "file too many: holder": replace(WHOLE, files=WHOLE.files | {"holder"}),
