@@ -37,8 +37,10 @@ use_conf() {
     [ -z "$running" ] || docker exec "$running" nginx -s reload -c /etc/nginx/greenroom/live/nginx.conf
 }
 
-# gate COLOUR SECONDS: wait until the colour answers through nginx; a container that ends or begins anew is the end of it.
+# gate COLOUR SECONDS [ID:COUNT]...: wait until the colour answers through nginx; a container that ends or begins anew is the end of
+# it. One that waited may have begun anew before, so many times.
 gate() {
+    restarted_before=$*
     gated=0
     until_deadline "$2" gate_look "$1" || gated=$?
     [ "$gated" != 0 ] || return 0
@@ -133,13 +135,9 @@ serving_look() {
 }
 
 # watch_colour COLOUR SECONDS [ID:COUNT]...: the settle delay, spent looking. It speaks each second, so that it ends when nobody
-# listens. A container that waited may have begun anew before, so many times.
+# listens.
 watch_colour() {
-    watched=$1
-    limit_of_watch=$2
-    shift 2
     restarted_before=$*
-    set -- "$watched" "$limit_of_watch"
     began=$(since_boot)
     looks=0
     missed=0

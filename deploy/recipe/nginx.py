@@ -24,14 +24,19 @@ def use_conf(digest: str, because: str) -> Step:
     return Step("hand nginx its configuration", because, shell.command("use_conf", digest))
 
 
-def gate(app: App, colour: Colour) -> Step:
+def gate(app: App, colour: Colour, restarted: Mapping[str, int]) -> Step:
+    """`restarted`: which of its containers had begun anew before, by id, and how often."""
     return Step(
         f"gate {colour}",
         f"GET {app.health.path} through nginx must answer, as users would ask",
-        shell.command("gate", colour, app.health.timeout),
+        shell.command("gate", colour, app.health.timeout, *_known(restarted)),
         deadline=app.health.timeout + 30,
         patient=True,
     )
+
+
+def _known(restarted: Mapping[str, int]) -> list[str]:
+    return [f"{ident}:{count}" for ident, count in restarted.items()]
 
 
 def switch(colour: Colour | None, because: str) -> Step:
@@ -58,12 +63,11 @@ def await_serving(colour: Colour) -> Step:
 
 
 def watch(app: App, colour: Colour, restarted: Mapping[str, int]) -> Step:
-    """`restarted`: which of its containers had begun anew before, by id, and how often."""
-    known = (f"{ident}:{count}" for ident, count in restarted.items())
+    """`restarted`: as for the gate."""
     return Step(
         f"watch {colour} for {app.settle} s",
         "the settle delay is spent looking",
-        shell.command("watch_colour", colour, app.settle, *known),
+        shell.command("watch_colour", colour, app.settle, *_known(restarted)),
         deadline=app.settle + 60,
         patient=True,
     )

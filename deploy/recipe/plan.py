@@ -193,7 +193,7 @@ def _flow_of_colours(app: App, host: Host, facts: Facts, release: Release, verb:
     live, idle = facts.switch, standing.idle_colour(facts)
     workers = services.workers_of(app, host, release)
     return {
-        Phase.START: (docker.start(app, idle), nginx.gate(app, idle)),
+        Phase.START: (docker.start(app, idle), nginx.gate(app, idle, {})),
         Phase.FLIP: (
             *(
                 (nginx.use_conf(release.conf, "it differs from the one in use"),)
@@ -301,7 +301,8 @@ def undo(app: App, host: Host, facts: Facts, release: Release, changed: tuple[st
     before = standing.live_release(app, facts)
     safe = (docker.settings_safe(before, changed),) if changed and facts.stored(before) else ()
     if not facts.serves(app):
-        return (*safe, *_hand_back(app, host, facts, release))
+        back = (*safe, *_hand_back(app, host, facts, release))
+        return (docker.await_engine(), *back) if back else ()
     live, idle = facts.switch, standing.idle_colour(facts)
     stored = facts.stored(release.id)
     away: tuple[Step, ...] = (nginx.drain(app, idle), docker.stop(idle, "it is not wanted any more"))
@@ -334,7 +335,6 @@ def _hand_back(app: App, host: Host, facts: Facts, release: Release) -> tuple[St
     if not (found or new):
         return ()
     return (
-        docker.await_engine(),
         *(docker.hand_back(ident, names) for ident, names in sorted(found.items())),
         *((docker.workers_back(app, well),) if well else ()),
         *((docker.settings_down(new, "they did not run before"),) if new else ()),

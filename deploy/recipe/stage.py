@@ -37,7 +37,7 @@ def plan_stage(
     later = [f"{', '.join(changed)} of {app.settings_stack} changed: the promote brings it"] if changed else []
     started: tuple[Step, ...] = (
         docker.start(app, idle),
-        nginx.gate(app, idle),
+        nginx.gate(app, idle, {}),
         waiting.keep(idle, STAGED, release.who, "nobody is sent to it before it is promoted"),
     )
     away: tuple[Step, ...] = (nginx.drain(app, idle), docker.stop(idle, "it is not wanted any more"))
@@ -68,7 +68,7 @@ def plan_promote(app: App, host: Host, facts: Facts, release: Release) -> Plan:
     _, misplaced = services.strays(app, host, facts, release)
     own = {
         Phase.PREPARE: (*plan.configure(app, facts, release), *plan.ensure_settings(missing, changed)),
-        Phase.START: (nginx.gate(app, idle),) if facts.serves(app) else (),
+        Phase.START: (nginx.gate(app, idle, waiting.restarted(app, facts)),) if facts.serves(app) else (),
         Phase.UNDO: plan.undo(app, host, facts, release, changed),
     }
     return Plan(

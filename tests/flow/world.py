@@ -858,7 +858,7 @@ class _Words:
         self.do_test_conf(digest)
         self.box.conf = digest
 
-    def do_gate(self, colour: str, _seconds: str) -> int:
+    def do_gate(self, colour: str, _seconds: str, *_restarted: str) -> int:
         containers = self.box.of(self.stack(colour), "web")
         if not containers:
             raise Impossible("a gate for nobody")

@@ -347,6 +347,18 @@ def test_a_container_that_exits_or_restarts_fails_the_gate_at_once(rig: Rig, sta
     assert "did not answer" not in said
 
 
+@pytest.mark.parametrize(("known", "hopeless"), [(("aaa:2",), False), ((), True)])
+def test_what_began_anew_while_it_waited_has_its_time_at_the_gate(
+    rig: Rig, known: tuple[str, ...], hopeless: bool
+) -> None:
+    rig.nginx_runs()
+    rig.colour_runs("green", "aaa")
+    rig.inspects("aaa", "running 0 2 /app-green-web-1")
+    curl(rig, "green", after=15)
+    outcome = rig.run(shell.command("gate", "green", 30, *known))
+    assert (outcome.ends[0] != 0) is hopeless
+
+
 def test_a_gate_with_a_health_path_of_many_signs_asks_for_exactly_that(rig: Rig) -> None:
     rig.nginx_runs()
     rig.colour_runs("green", "aaa")

@@ -695,7 +695,7 @@ class SimWords(_Words):
     def _broken(self, colour: str) -> bool:
         return any(c.state != "running" or c.restarts for c in self.host.of(self.stack(colour)))  # type: ignore[attr-defined]
 
-    def sim_gate(self, colour: str, seconds: str) -> Doing:
+    def sim_gate(self, colour: str, seconds: str, *_restarted: str) -> Doing:
         until = self.clock.now + float(seconds)
         while True:
             yield self.proc.took(0.3)

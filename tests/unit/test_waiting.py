@@ -123,6 +123,8 @@ def test_what_began_anew_while_it_waited_is_no_reason_to_leave_it(kind: str, kno
     made = stage.plan_promote(APP, HOST, facts, release("r2", replaces="r1"))
     (watch,) = [step for step in made.of(Phase.SETTLE) if step.command.words[0] == "watch_colour"]
     assert watch.command.words[3:] == known
+    (gate,) = made.of(Phase.START)
+    assert gate.command.words[3:] == known
 
 
 def test_with_standby_the_old_colour_waits_and_is_neither_drained_nor_stopped() -> None:
