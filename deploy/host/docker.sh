@@ -160,14 +160,16 @@ settings_back() (
 )
 
 # settings_safe RELEASE SECONDS SERVICE...: of services that a run has changed, and users had before, those that do not run well come
-# back as an earlier release has them; those that do stay as they are.
+# back as an earlier release has them; those that do stay as they are, and one that is not there is not waited for.
 settings_safe() {
     earlier=$1
     limit_of_return=$2
     shift 2
     lame=
     for service; do
-        { service_ready "$service" && began_once "$service"; } || lame="$lame $service"
+        state=$(service_state "$service") || state=
+        { [ -n "$state" ] && until_deadline "$limit_of_return" service_ready "$service" && began_once "$service"; } ||
+            lame="$lame $service"
     done
     [ -n "$lame" ] || return 0
     found "not well, and as it was before:$lame"

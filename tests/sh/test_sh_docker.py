@@ -356,6 +356,14 @@ def test_a_changed_service_that_does_not_run_well_comes_back_as_it_was(rig: Rig,
     assert outcome.one("found") == "not well, and as it was before: nginx"
 
 
+def test_a_changed_service_that_still_starts_is_waited_for_and_stays(rig: Rig) -> None:
+    states(rig, "redis", "Up 1 second (health: starting)", "Up 2 seconds (health: starting)", "Up 3 seconds (healthy)")
+    starts(rig, "redis", 0)
+    outcome = safe(rig, "redis")
+    assert (outcome.ends, outcome.lines) == ({0: 0}, [])
+    assert not [call for call in rig.said if call.startswith("docker compose ")]
+
+
 def test_a_changed_service_that_does_not_come_back_fails_the_step(rig: Rig) -> None:
     states(rig, "nginx", "Exited (1) 1 second ago")
     starts(rig, "nginx", 0)
