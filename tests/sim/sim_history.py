@@ -61,13 +61,14 @@ JOBS = 0.35
 
 @dataclass(frozen=True)
 class Act:
-    """What an operator types, on which hosts, and when (seconds)."""
+    """What an operator types, on which hosts, and when (seconds). `redis` is how the source defines that service."""
 
     verb: str
     hosts: tuple[int, ...]
     start: float = 0.0
     same: bool = False
     conf: str = "conf-1"
+    redis: str = "redis-1"
     wait: int = 0
     batching: Batching = field(default_factory=Batching)
     skip: bool = False
@@ -161,6 +162,8 @@ def draw(seed: int, kinds: tuple[str, ...] = KINDS) -> Scenario:
     words = 18 * hosts * len(acts)
     closed = random.Random(~seed)  # noqa: S311  # the same; of its own, so that all else of a seed stays as it was
     acts = [replace(act, skip=closed.random() < 0.4) for act in acts]
+    settings = random.Random(f"settings {seed}")  # noqa: S311  # the same
+    acts = [replace(act, redis=settings.choice(("redis-1", "redis-1", "redis-1", "redis-2"))) for act in acts]
     faults = [
         Fault(
             kind=rng.choice(befalls),
@@ -484,11 +487,11 @@ class History:
         stamps = {"app.py": f"f {version}"}
         made = Release(
             id=f"{self.utc_now():%Y%m%d-%H%M%S}-{operator.name}",
-            fingerprint=f"{version} {act.conf}",
+            fingerprint=f"{version} {act.conf} {act.redis}",
             conf=act.conf,
             manifest=manifest.digest(stamps),
             who=operator.name,
-            definitions=tuple((name, f"definition of {name}") for name in SERVICES),
+            definitions=tuple((name, act.redis if name == "redis" else f"definition of {name}") for name in SERVICES),
         )
         for kind, number in operator.bad:
             host = self.world.all[number]

@@ -75,7 +75,7 @@ class Order:
 
 @dataclass(eq=False)
 class SimHost(Box):
-    """One host. `had` is the run that had the lock last, as the simulator knows it.
+    """One host. `had` is the run that had the lock last, as the simulator knows it; `kept` is what ran beside the app then.
 
     `open_until` and `left_at` tell, by colour, when its last user goes, and since when it is not live.
     """
@@ -88,6 +88,7 @@ class SimHost(Box):
     epoch: int = 0
     dirty: bool = False
     at_hold: tuple[str, str, str] = ("", "none", "")
+    kept: frozenset[str] = frozenset()
     engine_at: float = 0.0
     heard: float = 0.0
     keeper: Proc | None = None
@@ -133,6 +134,11 @@ class SimHost(Box):
         if self.runs:
             return next((c.image for c in self.of("app-setting-prod", "celery")), "")
         return next((c.image for c in self.containers if c.stack == f"app-{self.switch}"), "")
+
+    def beside(self) -> frozenset[str]:
+        """Return what runs of the settings stack, workers left out."""
+        there = {c.service for c in self.containers if c.state == "running"}  # type: ignore[attr-defined]
+        return frozenset(there & {"nginx", "redis"})
 
     def waits(self, colour: str) -> bool:
         """Say whether all that was left of a colour to wait is there, and nothing else is."""
@@ -663,6 +669,14 @@ class SimWords(_Words):
                     return status
         return 0
 
+    def sim_settings_safe(self, release: str, seconds: str, *services: str) -> Doing:
+        yield self.proc.took(0.1)
+        lame = [service for service in services if [c.healthy for c in self.host.of(self.settings, service)] != [True]]
+        if not lame:
+            return 0
+        status = yield from self.sim_settings_back(release, *lame)
+        return status or (yield from self.sim_settings_ready(seconds, *lame))
+
     def sim_watch_services(self, seconds: str, *services: str) -> Doing:
         until = self.clock.now + float(seconds)
         while self.clock.now < until:
@@ -853,6 +867,7 @@ class SimWorld(World):
         host.had = proc.run
         if host.at_hold[0] != proc.run:
             host.at_hold = (proc.run, host.switch, host.live())
+            host.kept = host.beside()
 
     def migrates(self, proc: Proc) -> None:
         if proc.run in self.migrated:
@@ -960,6 +975,8 @@ class SimWorld(World):
             self.violate(f"{host.name}: history says {line['release']} is live, and its workers do not work")
         if outcome != "done" and (proc.run, host.switch, host.live()) != host.at_hold:
             self.violate(f"{host.name}: history says undone; users had {host.at_hold}, now {host.live()}")
+        if outcome != "done" and not host.kept <= host.beside():
+            self.violate(f"{host.name}: history says undone, and {sorted(host.kept - host.beside())} do not run")
 
     def _told_of_halves(self, proc: Proc, verb: str, image: str, *, done: bool) -> None:
         """Of a deploy in two halves: users notice one of them alone, and what is staged is there, or is not."""

@@ -35,6 +35,7 @@ PLANTS: dict[str, Plant] = {}
 
 FAULTS = {
     "undo leaves the switch where it is": ("dies",),
+    "undo forgets the settings services": ("lies",),
     "the lock is let go before the undo": ("sick", "dies"),
     "workers of a host of their own are not handed back": ("dies",),
     "workers of a host of their own pass no gate": ("sick",),
@@ -72,6 +73,12 @@ def _without(word: str, steps: tuple[Step, ...]) -> tuple[Step, ...]:
 def undo_stops_before_it_switches_back(patch: pytest.MonkeyPatch) -> None:
     _replan(patch, lambda made: {Phase.UNDO: tuple(reversed(made.of(Phase.UNDO)))})
     patch.setattr(SimWords, "_is_live", lambda *_: False)
+
+
+@plant
+def undo_forgets_the_settings_services(patch: pytest.MonkeyPatch) -> None:
+    """As it was."""
+    _replan(patch, lambda made: {Phase.UNDO: _without("settings_safe", made.of(Phase.UNDO))})
 
 
 @plant
