@@ -75,7 +75,7 @@ class Order:
 
 @dataclass(eq=False)
 class SimHost(Box):
-    """One host. `had` is the run that had the lock last, as the simulator knows it; `kept` is what ran beside the app then.
+    """One host. `had` is the run that had the lock last, as the simulator knows it, `kept` what ran beside the app.
 
     `open_until` and `left_at` tell, by colour, when its last user goes, and since when it is not live.
     """
