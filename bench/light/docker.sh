@@ -98,6 +98,7 @@ load() {
 }
 
 inside() {
+    [ "$1" != -e ] || shift 2
     shift
     case "$*" in
         *"curl -sf -m 5 http://127.0.0.1:8002/")
