@@ -149,7 +149,7 @@ class _Deriver:
         for key in ("links", "develop", "container_name", "depends_on", "networks"):
             body.pop(key, None)
         if "container_name" in self._services[name]:
-            self._note(name, "container_name", "dropped; other services still find it by that name")
+            self._note(name, "container_name", f"dropped; other services still find it by that name{self._but(name)}")
         if "restart" not in body and "restart_policy" not in mapping(body.get("deploy")):
             body["restart"] = RESTART
             self._restarts.append(name)
@@ -178,20 +178,40 @@ class _Deriver:
         return [each for each in listed(asked) if each in part]
 
     def _networks(self, name: str) -> dict[str, Any]:
-        """All services meet on the shared network; networks of others, that are external, stay."""
+        """All services meet on the shared network; networks of others, that are external, stay.
+
+        There, too, a service is found by the names that it had, unless it has two colours: they would share them.
+        """
+        theirs = self._networks_of_others(name)
         asked = mapping(self._services[name].get("networks"))
-        declared = mapping(self._a.document.get("networks"))
         aliases = [*self._aliases.get(name, ())]
         networks: dict[str, Any] = {}
+        for key in theirs:
+            body = asked.get(key)
+            if aliases and name not in self._a.coloured:
+                body = {
+                    **(body or {}),
+                    "aliases": list(dict.fromkeys([*listed((body or {}).get("aliases")), *aliases])),
+                }
+            networks[key] = body
         for key, body in asked.items():
-            if yes((declared.get(key) or {}).get("external")):
-                networks[key] = body
+            if key in theirs:
                 continue
             aliases += listed((body or {}).get("aliases"))
             if (body or {}).get("ipv4_address"):
                 self._note(name, f"networks.{key}.ipv4_address", "dropped: services find each other by name")
         shared = {"aliases": list(dict.fromkeys(aliases))} if aliases else {}
         return {NETWORK: shared, **networks}
+
+    def _networks_of_others(self, name: str) -> list[str]:
+        """Return the external networks that a service is on; who names none is on the one called default."""
+        declared = mapping(self._a.document.get("networks"))
+        asked = mapping(self._services[name].get("networks")) or {"default": None}
+        return [key for key in asked if yes((declared.get(key) or {}).get("external"))]
+
+    def _but(self, name: str) -> str:
+        theirs = self._networks_of_others(name) if name in self._a.coloured else []
+        return f", others on {joined(theirs)} do not: both colours would have it there" if theirs else ""
 
     def _extra_aliases(self) -> dict[str, list[str]]:
         """Names by which others know a service beside its own: links and container names."""

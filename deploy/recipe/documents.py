@@ -110,10 +110,14 @@ class Document:
         """Return the name that docker knows a volume of this document by."""
         return self._real_name("volumes", name)
 
+    def networks(self, service: str) -> frozenset[str]:
+        """Return docker's names of the networks that a service is on."""
+        return frozenset(self._real_name("networks", str(key)) for key in _joined(self.services.get(service, {})))
+
     def names(self, service: str, network: str) -> frozenset[str]:
         """Return the names by which a service is found on docker's network `network`; empty when it is not on it."""
         body = self.services.get(service, {})
-        joined = body.get("networks") or ([] if "network_mode" in body else ["default"])
+        joined = _joined(body)
         aliases: set[str] = set()
         found = False
         for key in joined:
@@ -132,6 +136,15 @@ class Document:
         if isinstance(external, Mapping):
             return str(external.get("name", name))
         return str(body.get("name") or (name if external else f"{self.stack}_{name}"))
+
+
+def _joined(service: Mapping[str, Any]) -> Any:
+    return service.get("networks") or ([] if "network_mode" in service else ["default"])
+
+
+def keys(value: Any) -> list[str]:
+    """Return the keys of what may be written as a mapping, or as a list of KEY=VALUE."""
+    return [str(each).partition("=")[0] for each in (value if isinstance(value, list) else _mapping(value))]
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

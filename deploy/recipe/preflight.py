@@ -59,6 +59,7 @@ RULES = {
     "nginx-resolve": "a name that nginx resolves once, when it starts",
     "colour-volume": "a volume that belongs to one colour",
     "alias": "a name on the network that nobody has, or two have",
+    "other-proxy": "labels or a variable by which another proxy finds a colour",
     "allowed-hosts": "a Host header of the probe that the app refuses",
     "host": "what a host lacks, or has taken: docker, compose, tools, ports, an env of its own, a lock",
     "this-machine": "what the operator lacks here: a docker that builds for the hosts, a registry's password",
@@ -211,6 +212,29 @@ def names_in_nginx(papers: Papers) -> Iterator[Finding]:
             what = f"{use.group} has no name {use.name} on the network {network}; nginx asks for it ({use.where})"
             mend = f"give {service} that alias there: web-${{GREENROOM_COLOUR}}, with Greenroom's own nginx files"
             yield Finding(Weight.STOPS, "alias", where, what, mend)
+
+
+_PROXY_LABEL = re.compile(r"(traefik|caddy)([._]|$)")
+
+
+def other_proxies(papers: Papers) -> Iterator[Finding]:
+    """A proxy that finds containers by what stands on them sends users to either colour, as soon as it runs."""
+    blue = papers.colour(Colour.BLUE)
+    for name, body in blue.services.items():
+        told = {
+            "labels": [key for key in documents.keys(body.get("labels")) if _PROXY_LABEL.match(key)],
+            "environment": [key for key in documents.keys(body.get("environment")) if key == "VIRTUAL_HOST"],
+        }
+        for where, keys in told.items():
+            if keys and blue.networks(name) - {papers.app.network}:
+                yield Finding(
+                    Weight.LOSES,
+                    "other-proxy",
+                    blue.place(name, where),
+                    f"{keys[0]} has another proxy send users to {name}: to the idle colour, too",
+                    f"have it send them to Greenroom's nginx: move this, and its network, to the service "
+                    f"{papers.app.proxy} of templates/setting_prod.yml",
+                )
 
 
 def names_of_two(papers: Papers) -> Iterator[Finding]:
@@ -553,6 +577,7 @@ _ALL = (
     fixed_ports,
     colour_volumes,
     names_in_nginx,
+    other_proxies,
     names_of_two,
     open_ports,
     health,

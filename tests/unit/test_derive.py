@@ -366,6 +366,28 @@ def test_networks_of_others_stay() -> None:
     assert set(both.colour["networks"]) == {"greenroom", "edge"}
 
 
+def test_who_names_no_network_stays_on_a_default_one_that_is_external() -> None:
+    both = web("", below="networks:\n  default: {external: true, name: nginx-proxy}\n")
+    assert services(both.colour)["web"]["networks"] == {
+        "greenroom": {"aliases": ["web-${GREENROOM_COLOUR}"]},
+        "default": None,
+    }
+    assert both.colour["networks"]["default"] == {"external": "true", "name": "nginx-proxy"}
+
+
+def test_a_container_s_name_is_known_on_networks_of_others_but_for_that_of_two_colours() -> None:
+    both = made("""
+    services:
+      web: {build: ., ports: [1], container_name: shop, networks: [edge]}
+      db: {image: x, container_name: shop-db, networks: {edge: {aliases: [sql]}}}
+    networks: {edge: {external: true}}
+    """)
+    assert services(both.settings)["db"]["networks"]["edge"] == {"aliases": ["sql", "shop-db"]}
+    assert services(both.colour)["web"]["networks"]["edge"] is None
+    said = " ".join(both.notes)
+    assert "still find it by that name, others on edge do not" in said
+
+
 # --- what is refused -------------------------------------------------------------------------------------------
 
 

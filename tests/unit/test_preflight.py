@@ -110,6 +110,12 @@ def colour(old: str, new: str, **more: Any) -> Papers:
     return papers_of(edited(COLOUR, old, new), **more)
 
 
+def on_the_edge(line: str) -> Papers:
+    """Have the web service say something to a proxy that is on a network with it."""
+    edge = edited(COLOUR, "networks: {settings: {ext", "networks: {edge: {external: true}, settings: {ext")
+    return papers_of(edited(edge, "    networks: {settings:", f"    {line}\n    networks: {{edge: , settings:"))
+
+
 def settings(old: str, new: str) -> Papers:
     return papers_of(settings=edited(SETTINGS, old, new))
 
@@ -255,6 +261,20 @@ CASES = {
         colour("media:/srv/media", "/srv/media"),
         (LOSES, "colour-volume", "colour.yml: services.web.volumes[0]", "/srv/media is gone", "deploy.volumes"),
     ),
+    "labels of another proxy": (
+        on_the_edge("labels: [traefik.enable=true]"),
+        (LOSES, "other-proxy", "colour.yml: services.web.labels", "the idle colour, too", "Greenroom's nginx"),
+    ),
+    "a host name for another proxy": (
+        on_the_edge("environment: {VIRTUAL_HOST: a}"),
+        (
+            LOSES,
+            "other-proxy",
+            "colour.yml: services.web.environment",
+            "VIRTUAL_HOST has another proxy",
+            "service nginx",
+        ),
+    ),
     "a VOLUME of the image": (
         papers_of(Dockerfile=f'{DOCKERFILE}VOLUME ["/srv/uploads"]\n'),
         (LOSES, "colour-volume", "Dockerfile:4", "/srv/uploads is gone", "deploy.volumes"),
@@ -326,6 +346,9 @@ FINE = {
     "a database on a private address": postgres('"${POSTGRES_BIND}:5432:5432"', POSTGRES_BIND="10.0.0.5"),
     "a shell that makes way": colour(COMMAND, 'sh -c "python manage.py check && exec gunicorn mysite.wsgi"'),
     "a text that needs no shell": colour(COMMAND, "gunicorn mysite.wsgi"),
+    "labels that nobody reads": papers_of(
+        edited(COLOUR, "    networks: {settings:", "    labels: [traefik.enable=true]\n    networks: {settings:")
+    ),
     "a VOLUME that compose mounts at": colour(
         "media:/srv/media", "media:/srv/media", Dockerfile=f"{DOCKERFILE}VOLUME /srv/media\n"
     ),
