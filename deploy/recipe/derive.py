@@ -296,7 +296,7 @@ class _Deriver:
         """A relative folder or file: of the source, or of what only the host has."""
         where = f"services.{name}.volumes"
         place, kind = self._place(where, source)
-        if kind == "folder" and name in self._a.coloured:
+        if kind == "folder" and self._is_in_the_image(name, place):
             self._note(name, "volumes", f"{source} is of the source, which the image has: not mounted over {target}")
             return None
         if kind and not read_only:
@@ -307,6 +307,21 @@ class _Deriver:
         if kind and not read_only:
             options = [",".join([*(o for o in ",".join(options).split(",") if o and o != "rw"), "ro"])]
         return ":".join([place, target, *options])
+
+    def _is_in_the_image(self, name: str, place: str) -> bool:
+        """Say whether a service brings a folder of the source itself. A mount of it would be the next release's from
+        prepare on, under a worker that still runs this one, and would stay so after an undo.
+
+        The app's image counts as having all of the source. One that is built from something else has its context for
+        sure; of a folder inside that (init scripts of a database) nobody knows, and such are mounted as they were.
+        """
+        if name in self._a.coloured:
+            return True
+        if name not in self._shape.workers:
+            return False
+        if any(same_image(self._services[name], self._services[each]) for each in self._a.coloured):
+            return True
+        return bool(self._build(name)["context"] == place)
 
     # The proxy, and what stands below the services.
 

@@ -308,6 +308,33 @@ def test_the_source_is_not_mounted_over_the_image_s_own_code() -> None:
     assert yaml.safe_load(compose.write(both.colour))["volumes"].keys() == {"cache"}
 
 
+WORKER = """
+services:
+  web: {build: ., image: shop, ports: [1]}
+  worker: {WORKER}
+volumes: {kept: }
+"""
+
+
+@pytest.mark.parametrize(
+    ("worker", "left"),
+    [
+        ("build: ., volumes: ['.:/app', /app/node_modules, 'kept:/app/kept']", ["kept:/app/kept"]),
+        ("build: ., volumes: ['./conf:/app/conf', './conf/app.ini:/a']", ["./source/conf/app.ini:/a:ro"]),
+        ("image: shop, volumes: ['.:/app']", None),
+        ("build: ./conf, volumes: ['./conf:/app', /app/node_modules]", None),
+        ("build: {context: ., dockerfile: x}, volumes: [{type: bind, source: ., target: /app}]", None),
+        ("build: ./init, volumes: ['./conf:/conf']", ["./source/conf:/conf:ro"]),
+        ("build: {context: ., dockerfile: x}, volumes: ['./init:/i']", ["./source/init:/i:ro"]),
+        ("image: other, volumes: ['.:/app']", ["./source:/app:ro"]),
+    ],
+)
+def test_a_worker_runs_the_code_of_its_image_not_what_the_next_release_lays_there(
+    worker: str, left: list[str] | None
+) -> None:
+    assert services(made(WORKER.replace("WORKER", worker)).settings)["worker"].get("volumes") == left
+
+
 # --- the env file and other paths ------------------------------------------------------------------------------
 
 
