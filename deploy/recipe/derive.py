@@ -46,6 +46,9 @@ RESTART = "always"
 DOORS = 8000
 """Where the search for two free host ports begins, on 127.0.0.1: the colours' doors."""
 
+_NO_RELATIVE_PATH = re.compile(r"[a-z][a-z+-]*://|service:|git@|github\.com/|[/~$]")
+"""How a build's context begins that compose does not look for beside the file (compose-go, paths/context.go)."""
+
 
 @dataclass(frozen=True)
 class Derived:
@@ -226,17 +229,27 @@ class _Deriver:
     def _build(self, name: str) -> Any:
         asked = self._services[name]["build"]
         full = dict(asked) if isinstance(asked, dict) else {"context": asked}
-        context = str(full.get("context") or ".")
-        if not re.match(r"[a-z+]+://|git@|/|\$", context):
-            inside = posixpath.normpath(posixpath.join(self._a.at, context))
-            if inside == ".." or inside.startswith("../"):
-                raise self._a.wrong(
-                    f"services.{name}.build",
-                    f"{context} lies outside of the source",
-                    "let deploy.source be a folder that holds it",
-                )
-            full["context"] = f"./source/{inside}".removesuffix("/.")
+        where = f"services.{name}.build"
+        full["context"] = self._context(where, str(full.get("context") or "."))
+        if more := full.get("additional_contexts"):
+            pairs = more.items() if isinstance(more, dict) else (str(each).split("=", 1) for each in listed(more))
+            full["additional_contexts"] = {
+                key: self._context(f"{where}.additional_contexts.{key}", str(path))
+                for key, *rest in pairs
+                for path in rest
+            }
         return full
+
+    def _context(self, where: str, path: str) -> str:
+        """Return where a folder that a build reads is on a host. All of them travel, or nothing could be built."""
+        if _NO_RELATIVE_PATH.match(path):
+            return path
+        inside = posixpath.normpath(posixpath.join(self._a.at, path))
+        if inside == ".." or inside.startswith("../"):
+            raise self._a.wrong(
+                where, f"{path} lies outside of the source", "let deploy.source be a folder that holds it"
+            )
+        return f"./source/{inside}".removesuffix("/.")
 
     def _env_files(self, name: str, asked: Any) -> list[Any]:
         found: list[Any] = []
@@ -377,9 +390,10 @@ class _Deriver:
         return document
 
     def _granted(self, kind: str, services: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        asking = [*services.values(), *(body["build"] for body in services.values() if "build" in body)]
         wanted = {
             str(each.get("source")) if isinstance(each, dict) else str(each)
-            for body in services.values()
+            for body in asking
             for each in listed(body.get(kind))
         }
         found = {}
