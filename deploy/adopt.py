@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from deploy.config import FILE
 from deploy.errors import ConfigError, GreenroomError, Refused
 from deploy.recipe import compose, derive
 from deploy.recipe.adopted import Adopted, fronts, once, outline
+from deploy.recipe.shapes import mounts
 from deploy.source import CONTEXT_DEFAULTS, PACKAGED, Templates
 
 if TYPE_CHECKING:
@@ -120,11 +122,12 @@ def init(folder: Path, console: Console, answers: Answers) -> None:
     keys, notes = _keys(folder, found, answers, console, files.get(COMPOSE_FILES[0], ""))
     config.refuse_odd(**{key: keys[key] for key in ("project", "hosts", "domain", "health")})
     files |= {"tasks.py": TASKS, FILE: _configuration(keys), ".env.example": _env_example(folder, found, files)}
-    files |= dict(_templates(found, keys, _served_by_a_front(folder) if keys["stack"].get("front") else []))
+    served, passed_over = _served_by_a_front(folder, keys["stack"])
+    files |= dict(_templates(found, keys, served))
     for name, text in files.items():
         _put(folder / name, name, text, console, answers)
     _ignore(folder / ".gitignore", console)
-    for note in (*notes, *_rehearse(folder)):
+    for note in (*notes, *passed_over, *_rehearse(folder)):
         console.say(f"note: {note}")
     console.say("\n".join(["next:", *(f"  {line}" for line in _next(folder, keys))]))
 
@@ -403,16 +406,53 @@ def _env_example(folder: Path, found: Found, files: dict[str, str]) -> str:
     )
 
 
-def _served_by_a_front(folder: Path) -> list[str]:
-    """Return the locations of the project's own nginx that serve files: those go on in templates/nginx/files.conf."""
-    confs = [p for p in sorted(folder.rglob("*.conf*")) if p.is_file() and p.stat().st_size < LARGEST]
-    blocks = (
-        block
-        for path in confs
-        if "templates" not in path.relative_to(folder).parts
-        for block in re.findall(r"location\s[^{};]*\{[^{}]*\}", re.sub(r"(?m)#.*$", "", _text(path)))
-    )
-    return [each for each in dict.fromkeys(blocks) if re.search(r"\b(alias|root)\s", each) and "_pass" not in each]
+def _served_by_a_front(folder: Path, stack: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Return the locations of the project's own nginx that serve files, which go on in templates/nginx/files.conf, and
+    notes of those that do not: nginx refuses a second one of a name, and `location /` is where the switch is.
+    """
+    if not stack.get("front"):
+        return [], []
+    document = compose.read_raw(_text(folder / stack["file"]).encode(), stack["file"])
+    found: dict[str, tuple[str, Path]] = {}
+    passed_over: dict[str, None] = {}
+    for path in _confs_of(folder, document["services"][stack["front"]]):
+        for block in re.findall(r"location\s[^{};]*\{[^{}]*\}", re.sub(r"(?m)#.*$", "", _text(path))):
+            if "_pass" in block or not re.search(r"\b(alias|root)\s", block):
+                continue
+            name = " ".join(block.partition("{")[0].split())
+            why = "all that has no other location goes to the app"
+            if name != "location /":
+                first, where = found.setdefault(name, (block, path))
+                if first.split() == block.split():
+                    continue
+                why = f"{where.relative_to(folder)} has one, too"
+            passed_over[f"templates/nginx/files.conf is without the {name} of {path.relative_to(folder)}: {why}"] = None
+    return [block for block, _ in found.values()], [*passed_over]
+
+
+def _confs_of(folder: Path, front: dict[str, Any]) -> list[Path]:
+    """Return the confs that a front gets: below what it mounts of the folder, and below what it is built from.
+
+    What else lies in a repository is of another server, or of another day.
+    """
+    build = front.get("build")
+    context = str((build.get("context") if isinstance(build, dict) else build) or ".") if build else ""
+    binds = [
+        source
+        for each, source, _, _ in mounts(front)
+        if source.startswith(".") or (isinstance(each, dict) and each.get("type") == "bind")
+    ]
+    found: dict[Path, None] = {}
+    for place in (*binds, *filter(None, [context])):
+        inside = posixpath.normpath(place)
+        if not inside.startswith(("..", "/", "~", "$")):
+            top = folder / inside
+            found |= dict.fromkeys([top] if top.is_file() else sorted(top.rglob("*.conf*")))
+    return [
+        path
+        for path in found
+        if path.is_file() and path.stat().st_size < LARGEST and "templates" not in path.relative_to(folder).parts
+    ]
 
 
 def _templates(found: Found, keys: dict[str, Any], served: list[str]) -> Iterator[tuple[str, str]]:

@@ -46,6 +46,9 @@ RESTART = "always"
 DOORS = 8000
 """Where the search for two free host ports begins, on 127.0.0.1: the colours' doors."""
 
+_NO_RELATIVE_PATH = re.compile(r"[a-z][a-z+-]*://|service:|git@|github\.com/|[/~$]")
+"""How a build's context begins that compose does not look for beside the file (compose-go, paths/context.go)."""
+
 
 @dataclass(frozen=True)
 class Derived:
@@ -246,17 +249,27 @@ class _Deriver:
     def _build(self, name: str) -> Any:
         asked = self._services[name]["build"]
         full = dict(asked) if isinstance(asked, dict) else {"context": asked}
-        context = str(full.get("context") or ".")
-        if not re.match(r"[a-z+]+://|git@|/|\$", context):
-            inside = posixpath.normpath(posixpath.join(self._a.at, context))
-            if inside == ".." or inside.startswith("../"):
-                raise self._a.wrong(
-                    f"services.{name}.build",
-                    f"{context} lies outside of the source",
-                    "let deploy.source be a folder that holds it",
-                )
-            full["context"] = f"./source/{inside}".removesuffix("/.")
+        where = f"services.{name}.build"
+        full["context"] = self._context(where, str(full.get("context") or "."))
+        if more := full.get("additional_contexts"):
+            pairs = more.items() if isinstance(more, dict) else (str(each).split("=", 1) for each in listed(more))
+            full["additional_contexts"] = {
+                key: self._context(f"{where}.additional_contexts.{key}", str(path))
+                for key, *rest in pairs
+                for path in rest
+            }
         return full
+
+    def _context(self, where: str, path: str) -> str:
+        """Return where a folder that a build reads is on a host. All of them travel, or nothing could be built."""
+        if _NO_RELATIVE_PATH.match(path):
+            return path
+        inside = posixpath.normpath(posixpath.join(self._a.at, path))
+        if inside == ".." or inside.startswith("../"):
+            raise self._a.wrong(
+                where, f"{path} lies outside of the source", "let deploy.source be a folder that holds it"
+            )
+        return f"./source/{inside}".removesuffix("/.")
 
     def _env_files(self, name: str, asked: Any) -> list[Any]:
         found: list[Any] = []
@@ -316,7 +329,7 @@ class _Deriver:
         """A relative folder or file: of the source, or of what only the host has."""
         where = f"services.{name}.volumes"
         place, kind = self._place(where, source)
-        if kind == "folder" and name in self._a.coloured:
+        if kind == "folder" and self._is_in_the_image(name, place):
             self._note(name, "volumes", f"{source} is of the source, which the image has: not mounted over {target}")
             return None
         if kind and not read_only:
@@ -327,6 +340,21 @@ class _Deriver:
         if kind and not read_only:
             options = [",".join([*(o for o in ",".join(options).split(",") if o and o != "rw"), "ro"])]
         return ":".join([place, target, *options])
+
+    def _is_in_the_image(self, name: str, place: str) -> bool:
+        """Say whether a service brings a folder of the source itself. A mount of it would be the next release's from
+        prepare on, under a worker that still runs this one, and would stay so after an undo.
+
+        The app's image counts as having all of the source. One that is built from something else has its context for
+        sure; of a folder inside that (init scripts of a database) nobody knows, and such are mounted as they were.
+        """
+        if name in self._a.coloured:
+            return True
+        if name not in self._shape.workers:
+            return False
+        if any(same_image(self._services[name], self._services[each]) for each in self._a.coloured):
+            return True
+        return bool(self._build(name)["context"] == place)
 
     # The proxy, and what stands below the services.
 
@@ -382,9 +410,10 @@ class _Deriver:
         return document
 
     def _granted(self, kind: str, services: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        asking = [*services.values(), *(body["build"] for body in services.values() if "build" in body)]
         wanted = {
             str(each.get("source")) if isinstance(each, dict) else str(each)
-            for body in services.values()
+            for body in asking
             for each in listed(body.get(kind))
         }
         found = {}

@@ -74,6 +74,8 @@ class Port:
             return False
         same = (self.published, self.protocol) == (other.published, other.protocol)
         mine, theirs = (each.address.strip("[]") for each in (self, other))
+        if (":" in mine and "." in theirs) or ("." in mine and ":" in theirs):  # docker keeps IPv6's sockets to IPv6
+            return False
         return bool(self.published) and same and (mine == theirs or bool({mine, theirs} & _EVERYWHERE))
 
 

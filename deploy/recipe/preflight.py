@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from deploy.recipe import confs, dockerfile, documents
 from deploy.recipe.documents import Document
 from deploy.recipe.model import Colour, Health
+from deploy.recipe.nginx import PORTS as NGINX
+from deploy.recipe.services import belongs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +52,7 @@ RULES = {
     "configuration": "what a deploy refuses in invoke.yaml, an env file, a template or the source",
     "container-name": "a container_name in a colour file",
     "fixed-port": "a host port that both colours want",
+    "port-twice": "a host port that two services of the settings stack publish, or one of them twice",
     "open-port": "a port that the whole world may come to, past nginx",
     "no-health-rule": "no health rule in invoke.yaml, no healthcheck of the web service",
     "shell-form": "a command behind a shell that hands on no signal",
@@ -256,6 +259,48 @@ def names_of_two(papers: Papers) -> Iterator[Finding]:
 
 
 # --- what is published -----------------------------------------------------------------------------------------
+
+
+def ports_twice(papers: Papers) -> Iterator[Finding]:
+    """Of two containers that publish one port of a host, docker starts the first: it may be nginx that is missing."""
+    app, document = papers.app, papers.settings
+    names = sorted(document.services, key=lambda name: name != app.proxy)
+    published = [(name, port) for name in names for port in documents.ports(document.services[name])]
+    for index, (name, port) in enumerate(published):
+        for other, before in published[:index]:
+            meet = any(belongs(app, host, name) and belongs(app, host, other) for host in app.hosts)
+            if not meet or not port.clashes(before):
+                continue
+            both = f"{name} and {other} both want port {port.published}" if name != other else ""
+            yield Finding(
+                Weight.STOPS,
+                "port-twice",
+                document.place(name, "ports", port.index),
+                f"{both or f'{name} wants port {port.published} twice'}, and a host has one",
+                _another_port(papers, (name, port), (other, before)),
+            )
+
+
+def _another_port(papers: Papers, mine: tuple[str, documents.Port], theirs: tuple[str, documents.Port]) -> str:
+    """Say how two services come to have a port each. Of nginx's own, the env file says which it is."""
+    app, (name, port), (other, before) = papers.app, mine, theirs
+    if other != app.proxy:
+        return f"publish one of them on another port than {port.published}; on the network none has to be published"
+    variable = _variable(papers, port if name == other else before)
+    move = f"give {other} another one in the env file: {variable}=PORT" if variable else "give one of them another"
+    if name != other and before.target == str(NGINX["HTTP_PORT"]):
+        takes = f"Greenroom's nginx takes its place: deploy.stack.front: {name}"
+        return f"if {name} stands in front of {app.service}, {takes}; else {move}"
+    return move
+
+
+def _variable(papers: Papers, port: documents.Port) -> str:
+    """Return the variable that says where a port of nginx is published; '' if none does, or more than one."""
+    stack = papers.stacks[papers.app.settings_file]
+    itself = {name: f"${name}" for name in re.findall(r"\$\{?(\w+)", str(stack))}
+    services = Document("", "", documents.interpolate(stack, itself)).services
+    written = documents.ports(services[papers.app.proxy])[port.index].published
+    return written.removeprefix("$") if re.fullmatch(r"\$\w+", written) else ""
 
 
 def open_ports(papers: Papers) -> Iterator[Finding]:
@@ -579,6 +624,7 @@ _ALL = (
     names_in_nginx,
     other_proxies,
     names_of_two,
+    ports_twice,
     open_ports,
     health,
     shells,

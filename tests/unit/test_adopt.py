@@ -270,6 +270,38 @@ def test_a_proxy_of_its_own_is_taken_over_with_what_it_serves(folder: Path) -> N
     assert "nginx stands in front of web" in said
 
 
+FRONT = """services:
+  web: {build: ., expose: [8000]}
+  proxy: {image: nginx, ports: ['80:80'], depends_on: [web], volumes: %s}
+"""
+
+
+@pytest.mark.parametrize(
+    "volumes",
+    [
+        "['./conf/prod.conf:/etc/nginx/conf.d/default.conf', './conf/more:/etc/nginx/more', '../up:/up', 'a:/b']",
+        "[{type: bind, source: conf/prod.conf, target: /c.conf}, {type: bind, source: ./conf/more/, target: /d}]",
+    ],
+)
+def test_of_a_front_s_locations_each_is_taken_once_and_only_from_what_it_gets(folder: Path, volumes: str) -> None:
+    compose(folder, f"{FRONT % volumes}volumes: {{a: }}\n")
+    again = "server { location  /static/ { alias /srv/s/; } location /static/ { alias /srv/other/; } }"
+    spa = "server { location / { root /srv/page; } location /page/ { root /srv; } }"
+    lay(folder, **{"conf__prod.conf": CONF, "conf__dev.conf": again.replace("/static/", "/dev/")})
+    lay(folder, **{"conf__more__a.conf": again, "conf__more__b.conf": spa, "frontend__nginx.conf": spa})
+    said = init(folder)
+    served = (folder / "templates" / "nginx" / "files.conf").read_text()
+    assert [line for line in served.splitlines() if line.startswith("location")] == [
+        "location /static/ { alias /srv/s/; }",
+        "location /page/ { root /srv; }",
+    ]
+    without = "note: templates/nginx/files.conf is without the "
+    assert [line.removeprefix(without) for line in said.splitlines() if line.startswith(without)] == [
+        "location /static/ of conf/more/a.conf: conf/prod.conf has one, too",
+        "location / of conf/more/b.conf: all that has no other location goes to the app",
+    ]
+
+
 CONF = """server {
     location / { proxy_pass http://web:8000; }
     location /static/ { alias /srv/s/; }

@@ -308,6 +308,33 @@ def test_the_source_is_not_mounted_over_the_image_s_own_code() -> None:
     assert yaml.safe_load(compose.write(both.colour))["volumes"].keys() == {"cache"}
 
 
+WORKER = """
+services:
+  web: {build: ., image: shop, ports: [1]}
+  worker: {WORKER}
+volumes: {kept: }
+"""
+
+
+@pytest.mark.parametrize(
+    ("worker", "left"),
+    [
+        ("build: ., volumes: ['.:/app', /app/node_modules, 'kept:/app/kept']", ["kept:/app/kept"]),
+        ("build: ., volumes: ['./conf:/app/conf', './conf/app.ini:/a']", ["./source/conf/app.ini:/a:ro"]),
+        ("image: shop, volumes: ['.:/app']", None),
+        ("build: ./conf, volumes: ['./conf:/app', /app/node_modules]", None),
+        ("build: {context: ., dockerfile: x}, volumes: [{type: bind, source: ., target: /app}]", None),
+        ("build: ./init, volumes: ['./conf:/conf']", ["./source/conf:/conf:ro"]),
+        ("build: {context: ., dockerfile: x}, volumes: ['./init:/i']", ["./source/init:/i:ro"]),
+        ("image: other, volumes: ['.:/app']", ["./source:/app:ro"]),
+    ],
+)
+def test_a_worker_runs_the_code_of_its_image_not_what_the_next_release_lays_there(
+    worker: str, left: list[str] | None
+) -> None:
+    assert services(made(WORKER.replace("WORKER", worker)).settings)["worker"].get("volumes") == left
+
+
 # --- the env file and other paths ------------------------------------------------------------------------------
 
 
@@ -344,6 +371,50 @@ def test_secrets_go_where_they_are_used() -> None:
     both = made(text)
     assert both.colour["secrets"] == {"key": {"file": "./source/app.env"}}
     assert both.settings["secrets"] == {"other": {"environment": "A"}}
+
+
+@pytest.mark.parametrize("written", ["[key]", "[{source: key, target: token}]"])
+def test_a_secret_that_only_a_build_uses_goes_with_the_build(written: str) -> None:
+    text = f"""
+    services:
+      web: {{build: {{context: ., secrets: {written}}}, ports: [1]}}
+      worker: {{build: {{context: ., secrets: {written}}}}}
+      jobs: {{build: {{context: init, secrets: [other]}}}}
+    secrets: {{key: {{file: ./app.env}}, other: {{environment: A}}, unused: {{file: ./nowhere}}}}
+    """
+    both = made(text)
+    assert both.colour["secrets"] == {"key": {"file": "./source/app.env"}}
+    assert both.settings["secrets"] == {"other": {"environment": "A"}}
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("./conf", "./source/conf"),
+        ("conf/../init", "./source/init"),
+        (".", "./source"),
+        ("/srv/conf", "/srv/conf"),
+        ("${CONF}", "${CONF}"),
+        ("https://example.com/a.git#main:b", "https://example.com/a.git#main:b"),
+        ("docker-image://alpine:3.22", "docker-image://alpine:3.22"),
+        ("service:base", "service:base"),
+        ("github.com/one/two", "github.com/one/two"),
+    ],
+)
+def test_each_context_of_a_build_is_found_where_the_source_lies(path: str, place: str) -> None:
+    for shape in ("{shared: '%s'}", "['shared=%s']"):
+        both = web(f"build: {{context: '.', additional_contexts: {shape % path}}}")
+        assert services(both.colour)["web"]["build"] == {
+            "context": "./source",
+            "additional_contexts": {"shared": place},
+        }
+    assert services(web(f"build: '{path}'").colour)["web"]["build"] == {"context": place}
+
+
+def test_a_further_context_outside_of_the_source_is_refused_by_its_path() -> None:
+    assert "services.web.build.additional_contexts.x: ../x lies outside of the source" in refusal(
+        "services: {web: {build: {additional_contexts: {x: ../x}}, ports: [1]}}"
+    )
 
 
 # --- names on the network --------------------------------------------------------------------------------------

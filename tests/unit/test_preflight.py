@@ -125,6 +125,17 @@ def postgres(ports: str, **env: str) -> Papers:
     return papers_of(settings=edited(SETTINGS, "  celery:\n", f"{text}  celery:\n"), env=env)
 
 
+DOORS = '"${HTTP_PORT:-80}:80", "127.0.0.1:${BLUE_PORT:-8000}:8000", "127.0.0.1:${GREEN_PORT:-8001}:8001"'
+
+
+def beside_doors(ports: str = "", *, app: App = APP, **env: str) -> Papers:
+    """Make papers whose nginx has its doors, beside a service `edge` with these ports."""
+    text = edited(SETTINGS, '"80:80"', DOORS)
+    return papers_of(
+        settings=edited(text, "  celery:", f"  edge: {{image: x, ports: [{ports}]}}\n  celery:"), app=app, env=env
+    )
+
+
 STOPS, LOSES, NOTE = Weight.STOPS, Weight.LOSES, Weight.NOTE
 
 CASES = {
@@ -139,6 +150,40 @@ CASES = {
     "a port of a variable that both colours want": (
         colour(WEB, f"{WEB}    ports: [{{target: 8000, published: '${{PORT:-8000}}', host_ip: 127.0.0.1}}]\n"),
         (STOPS, "fixed-port", "colour.yml: services.web.ports[0]", "both want port 8000", "remove it"),
+    ),
+    "a proxy that stands where nginx is to be": (
+        beside_doors('"10.0.0.5:80:8000"'),
+        (
+            STOPS,
+            "port-twice",
+            "setting_prod.yml: services.edge.ports[0]",
+            "edge and nginx both want port 80, and a host has one",
+            "deploy.stack.front: edge; else give nginx another one in the env file: HTTP_PORT=PORT",
+        ),
+    ),
+    "a service at a colour's door": (
+        beside_doors("{target: 1, published: 8001, host_ip: 127.0.0.1}"),
+        (
+            STOPS,
+            "port-twice",
+            "setting_prod.yml: services.edge.ports[0]",
+            "edge and nginx both want port 8001",
+            "give nginx another one in the env file: GREEN_PORT=PORT",
+        ),
+    ),
+    "an env file that puts users at a colour's door": (
+        beside_doors(HTTP_PORT="8000"),
+        (
+            STOPS,
+            "port-twice",
+            "setting_prod.yml: services.nginx.ports[1]",
+            "nginx wants port 8000 twice",
+            "give nginx another one in the env file: BLUE_PORT=PORT",
+        ),
+    ),
+    "two services at one port": (
+        beside_doors('"127.0.0.1:9000:1", "10.0.0.5:9000:1", "127.0.0.1:9000:2"'),
+        (STOPS, "port-twice", "setting_prod.yml: services.edge.ports[2]", "edge wants port 9000 twice", "another port"),
     ),
     "two colours open to the world": (
         papers_of(
@@ -339,6 +384,14 @@ FINE = {
         green=edited(COLOUR, WEB, f"{WEB}    ports: ['[::1]:8000:8000']\n"),
     ),
     "a port that each colour chooses": colour(WEB, f'{WEB}    ports: ["127.0.0.1:8000-8009:8000"]\n'),
+    "ports of two addresses, protocols and families": beside_doors(
+        '"127.0.0.1:90:1", "10.0.0.5:90:1", "127.0.0.1:90:1/udp", "[::1]:90:1", "127.0.0.1::1"', BLUE_PORT="9000"
+    ),
+    "IPv4 and IPv6, each by its name": settings('"80:80"', '"0.0.0.0:80:80", "[::]:80:80"'),
+    "one port on two hosts": beside_doors(
+        '"127.0.0.1:80:1"',
+        app=dataclasses.replace(APP, hosts=(Host("web1", runs=("web", "nginx")), Host("jobs1", runs=("edge",)))),
+    ),
     "a container_name of each colour": colour(WEB, f'{WEB}    container_name: "web-${{GREENROOM_COLOUR}}"\n'),
     "a service that only a profile starts": colour(
         "networks: {settings: {ext", "  shell: {profiles: [x], container_name: y}\nnetworks: {settings: {ext"
