@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deploy.recipe.adopted import HTTP, same_image
+from deploy.recipe.adopted import HTTP
 from deploy.recipe.shapes import (
     TOKENS,
     anonymous_key,
@@ -27,6 +27,7 @@ from deploy.recipe.shapes import (
     mount_of,
     mounts,
     ports,
+    same_image,
     yes,
 )
 

@@ -11,7 +11,7 @@ import yaml
 
 from deploy.errors import ConfigError
 from deploy.recipe import compose, derive
-from deploy.recipe.adopted import Adopted, outline
+from deploy.recipe.adopted import Adopted, once, outline
 from deploy.source import Leaf, Tree
 
 if TYPE_CHECKING:
@@ -406,8 +406,64 @@ services:
 
 def test_what_runs_once_is_a_migration_or_nothing() -> None:
     assert "deploy.migrate: python manage.py migrate" in refusal(ONCE)
-    assert list(services(made(ONCE, migrates=True).settings)) == ["nginx"]
+    assert list(services(made(ONCE, migrate=("python", "manage.py", "migrate")).settings)) == ["nginx"]
     assert list(services(made(ONCE, without=("migrate",)).settings)) == ["nginx"]
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ('[sh, -c, "a --b && c"]', "deploy.migrate: sh -c 'a --b && c'; or"),
+        ('[sh, -c, "echo $$HOME"]', "deploy.migrate: sh -c 'echo $HOME'; or"),
+        ("\"sh -c 'a: b'\"", "deploy.migrate: \"sh -c 'a: b'\"; or"),
+        ("a && b", "deploy.migrate: a '&&' b; or"),  # compose starts no shell of its own either
+        ("", "services.migrate: others wait for its end: it runs once, and is no part of a stack that stays\ndo what"),
+    ],
+)
+def test_a_command_that_is_to_be_the_migration_is_said_with_the_words_that_it_has(command: str, said: str) -> None:
+    text = f"services:\n  web: {{build: ., ports: [1], depends_on: {{migrate: {DONE}}}}}\n  migrate:\n    build: .\n"
+    assert said in refusal(f"{text}    command: {command}\n")
+
+
+DONE = "{condition: service_completed_successfully}"
+TWICE = f"""
+services:
+  web: {{build: ., ports: [8000], depends_on: {{seed: {DONE}, static: {DONE}, migrate: {DONE}}}}}
+  seed: {{build: ., command: ./seed all, depends_on: {{migrate: {DONE}}}}}
+  migrate: {{build: ., command: [python, manage.py, migrate]}}
+  static: {{build: ., command: ./static}}
+"""
+
+
+def test_all_that_runs_once_is_one_migration_in_the_order_in_which_one_waits_for_the_other() -> None:
+    every = "python manage.py migrate && ./seed all && ./static"
+    assert list(once(adopted(TWICE))) == ["migrate", "seed", "static"]
+    assert f"deploy.migrate: sh -c '{every}'; or leave it out" in refusal(TWICE)
+    assert list(services(made(TWICE, migrate=("sh", "-c", every)).settings)) == ["nginx"]
+
+
+@pytest.mark.parametrize(
+    ("name", "migrate"),
+    [
+        ("seed", ("python", "manage.py", "migrate")),
+        ("static", ("sh", "-c", "python manage.py migrate && ./seed all")),
+        ("seed", ("sh", "-c", "python manage.py migrate && ./seed allies && ./static")),
+    ],
+)
+def test_what_runs_once_and_is_no_part_of_the_migration_is_never_left_out_as_if_it_were(
+    name: str, migrate: tuple[str, ...]
+) -> None:
+    said = refusal(TWICE, migrate=migrate)
+    assert f"compose.yaml: services.{name}: others wait for its end" in said
+    assert f"deploy.stack.without: [{name}]" in said
+
+
+@pytest.mark.parametrize("body", ["{image: tool, command: x}", "{build: ., entrypoint: [a], command: x}"])
+def test_what_the_app_s_own_service_cannot_run_is_no_migration(body: str) -> None:
+    text = ONCE.replace("{build: ., command: [python, manage.py, migrate]}", body)
+    assert "do what it does yourself, and leave it out: deploy.stack.without: [migrate]" in refusal(
+        text, migrate=("x",)
+    )
 
 
 # --- nginx -----------------------------------------------------------------------------------------------------
