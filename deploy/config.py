@@ -309,6 +309,7 @@ def _adopted(top: TopKeys, keys: EnvKeys, name: str, directory: Path) -> Adopted
         at=os.path.relpath(path.parent, _local(directory, top.source, "deploy.source")),
         env_files=tuple(dict.fromkeys((".env", f".env.{name}", dotenv))),
         migrate=tuple(_split(keys.migrate, "deploy.migrate")),
+        workers=tuple(keys.workers),
     )
 
 

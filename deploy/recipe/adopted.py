@@ -56,6 +56,7 @@ class Adopted:
     at: str = "."
     env_files: tuple[str, ...] = (".env",)
     migrate: tuple[str, ...] = ()
+    workers: tuple[str, ...] = ()
 
     @property
     def services(self) -> dict[str, dict[str, Any]]:

@@ -48,6 +48,10 @@ DOORS = 8000
 """Where the search for two free host ports begins, on 127.0.0.1: the colours' doors."""
 
 
+_OF_THE_HOST = re.compile(r"/(?:dev|etc|proc|run|sys|var/run)/")
+"""What a service reads of its host, or asks it: its time zone, docker's socket. Nothing that it keeps."""
+
+
 @dataclass(frozen=True)
 class Derived:
     """The two files, as documents, and what a person should know of how they differ from the one."""
@@ -127,6 +131,7 @@ class _Deriver:
     def _settled(self, name: str) -> dict[str, Any]:
         body = self._common(name)
         if name in self._shape.workers:
+            self._refuse_data(name)
             body.pop("pull_policy", None)
             body["image"] = self._image(name)
             self._note(
@@ -137,6 +142,24 @@ class _Deriver:
             else:
                 body.pop("build", None)
         return body
+
+    def _refuse_data(self, name: str) -> None:
+        """A database that is built would be replaced under users by each deploy, and be away at the first migration."""
+        apps = [*self._a.coloured, *(each for each in self._shape.workers if self._image(each) == IMAGE)]
+        if name in self._a.workers or name in apps:
+            return
+        shared = {source for other in apps for _, source, _, _ in mounts(self._services[other])}
+        for _, source, target, read_only in mounts(self._services[name]):
+            inside = posixpath.normpath(posixpath.join(self._a.at, source))
+            of_the_source = source.startswith(".") and not inside.startswith("..") and self._kind(inside)
+            if source and source not in shared and not (read_only or of_the_source or _OF_THE_HOST.match(source)):
+                raise self._a.wrong(
+                    f"services.{name}.build",
+                    f"it alone keeps what is in {target} ({source}), and what is built is replaced by each deploy, "
+                    "after the flip, as a worker",
+                    "is it a database or the like? Build and push it yourself, and write `image:` in place of build. "
+                    f"If it may be away while users are there: deploy.workers: [{name}]",
+                )
 
     def _image(self, name: str) -> str:
         """The app's image for whatever builds the same; a tag beside it for what builds something else."""

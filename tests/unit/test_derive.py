@@ -308,6 +308,44 @@ def test_the_source_is_not_mounted_over_the_image_s_own_code() -> None:
     assert yaml.safe_load(compose.write(both.colour))["volumes"].keys() == {"cache"}
 
 
+BUILT = """
+services:
+  web: {build: ., ports: [8000], volumes: ["media:/srv/media", "/srv/in:/in"]}
+  db: {build: ./init, volumes: [MOUNT]}
+volumes: {media: , pg: }
+"""
+
+
+@pytest.mark.parametrize(
+    ("mount", "kept"),
+    [
+        ("pg:/var/lib/postgresql/data", True),
+        ("{type: volume, source: pg, target: /data}", True),
+        ("/srv/pg:/data", True),
+        ("./data:/data", True),
+        ("pg:/data:ro", False),
+        ("media:/media", False),
+        ("/srv/in:/in", False),
+        ("./conf:/conf", False),
+        ("/app/node_modules", False),
+        ("/var/run/docker.sock:/var/run/docker.sock", False),
+    ],
+)
+def test_what_is_built_apart_and_alone_keeps_something_is_no_worker_unless_somebody_says_so(
+    mount: str, *, kept: bool
+) -> None:
+    text = BUILT.replace("MOUNT", mount if mount.startswith("{") else f'"{mount}"')
+    if kept:
+        said = refusal(text, folder="/srv/shop")
+        assert "compose.yaml: services.db.build: it alone keeps what is in /" in said
+        assert "write `image:` in place of build. If it may be away while users are there: deploy.workers: [db]" in said
+    made(text, folder="/srv/shop", workers=("db",) if kept else ())
+
+
+def test_a_worker_of_the_app_may_keep_what_it_likes() -> None:
+    made(BUILT.replace("./init", ".").replace("MOUNT", "'pg:/data'"))
+
+
 # --- the env file and other paths ------------------------------------------------------------------------------
 
 
