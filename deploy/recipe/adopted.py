@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.errors import ConfigError
 from deploy.recipe.compose import scalar
-from deploy.recipe.once import command_of, does, run_once, together
+from deploy.recipe.once import AWAITED, command_of, does, ends_by_itself, run_once, together
 from deploy.recipe.shapes import (
     anonymous,
     anonymous_key,
@@ -169,17 +169,29 @@ def fronts(adopted: Adopted) -> list[str]:
 
 
 def once(adopted: Adopted) -> dict[str, str]:
-    """Return the services that run once and end, with their commands; '' where deploy.migrate cannot take it over."""
+    """Return the services that run once and end, with their commands; '' where deploy.migrate cannot take it over.
+
+    One that only says `restart: no` may as well be meant to stay, and a migration that never ends helps nobody.
+    """
     services = adopted.services
     main = services[adopted.coloured[0]]
     out = {*adopted.without, adopted.front, *(name for name, body in services.items() if body.get("profiles"))}
-    return {name: command_of(services[name], main) for name in run_once(services, adopted.coloured) if name not in out}
+    found = {}
+    for name, why in _ending(adopted).items():
+        if name not in out:
+            command = command_of(services[name], main)
+            found[name] = command if why == AWAITED or ends_by_itself(command) else ""
+    return found
+
+
+def _ending(adopted: Adopted) -> dict[str, str]:
+    return run_once(adopted.services, (*adopted.coloured, *adopted.workers), adopted.coloured[0])
 
 
 def _left_out(adopted: Adopted, services: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     """Yield the services that are not deployed, and why."""
     commands = once(adopted)
-    ends = run_once(services, adopted.coloured)
+    ends = _ending(adopted)
     for name, body in services.items():
         if name in adopted.coloured:
             continue

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deploy.recipe.adopted import HTTP
+from deploy.recipe.once import restart_of
 from deploy.recipe.shapes import (
     TOKENS,
     anonymous_key,
@@ -94,6 +95,11 @@ class _Deriver:
         colour = {name: self._coloured(name) for name in self._a.coloured}
         settings = {name: self._settled(name) for name in self._shape.settings}
         settings[self._a.proxy] = self._proxy(proxy)
+        if unsaid := [name for name in self._restarts if name in self._shape.workers]:
+            self._notes.append(
+                f"services.{joined(unsaid)}: no restart is said, and they are taken for workers that stay; "
+                "what ends by itself belongs into deploy.migrate or deploy.stack.without"
+            )
         if self._restarts:
             self._notes.append(
                 f"services.{joined(self._restarts)}: restart: {RESTART}, so that they come back with the host"
@@ -130,6 +136,12 @@ class _Deriver:
 
     def _settled(self, name: str) -> dict[str, Any]:
         body = self._common(name)
+        if restart_of(self._services[name]).startswith("on-failure"):
+            self._note(
+                name,
+                "restart",
+                f"each deploy expects it to run; if it ends by itself, leave it out: deploy.stack.without: [{name}]",
+            )
         if name in self._shape.workers:
             self._refuse_data(name)
             body.pop("pull_policy", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from deploy.recipe.shapes import mapping, same_image, words
@@ -13,10 +14,45 @@ if TYPE_CHECKING:
 AWAITED = "others wait for its end: it runs once, and is no part of a stack that stays"
 
 
-def run_once(services: Mapping[str, Mapping[str, Any]], coloured: Sequence[str]) -> dict[str, str]:
-    """Return the services that run once, and how that is seen: in the file's order, what one waits for before it."""
-    ends = {name for body in services.values() for name in _awaited(body)}
-    return {name: AWAITED for name in _in_turn(services) if name in ends and name not in coloured}
+NEVER = "nothing restarts it, so it runs once, and is no part of a stack that stays (if it stays: restart: always)"
+
+_ENDS = re.compile(
+    r"(?:migrate|makemigrations|collectstatic|compilemessages|createsuperuser|loaddata|db:\w+|(?:db[:_-]?)?(?:seed|setup)"
+    r"|init[_-]?db|upgrade)(?:\.\w+)?"
+)
+"""Words of commands that end by themselves, in a project's usual tools."""
+
+
+def run_once(services: Mapping[str, Mapping[str, Any]], stay: Sequence[str], main: str) -> dict[str, str]:
+    """Return the services that run once, and how that is seen: in the file's order, what one waits for before it.
+
+    Without `restart` compose runs everything once, and most of what says none is meant to stay all the same: there the
+    command decides, of what runs the app's code.
+    """
+    awaited = {name for body in services.values() for name in _awaited(body)}
+    ends = {}
+    for name in _in_turn(services):
+        body = services[name]
+        restart = restart_of(body)
+        if name in stay:
+            continue
+        if name in awaited:
+            ends[name] = AWAITED
+        elif restart in {"no", "none", "false"} or (not restart and ends_by_itself(command_of(body, services[main]))):
+            ends[name] = NEVER
+    return ends
+
+
+def restart_of(body: Mapping[str, Any]) -> str:
+    """Return what a service says of its restart, by either of the two keys; '' where it says nothing."""
+    policy = mapping(mapping(body.get("deploy")).get("restart_policy"))
+    return str(body.get("restart") or policy.get("condition") or ("any" if policy else "")).lower()
+
+
+def ends_by_itself(command: str) -> bool:
+    """Say whether the last of a line of commands is one that is known to end; what comes before it has to."""
+    last = re.split(r"&&|;|\n", command.rstrip("'; \n"))[-1]
+    return any(_ENDS.fullmatch(each.strip("'\"").rpartition("/")[2]) for each in last.split())
 
 
 def _awaited(body: Mapping[str, Any]) -> Iterator[str]:

@@ -308,6 +308,19 @@ def test_the_migration_starts_what_the_service_started(folder: Path, command: st
     assert config.load(written(folder), folder).app.migrate == tuple(started)
 
 
+def test_what_nobody_waits_for_and_ends_is_migrated_or_left_out(folder: Path) -> None:
+    compose(
+        folder,
+        "services:\n  web: {build: ., ports: [8000]}\n  seed: {build: ., command: npm run seed}\n"
+        "  buckets: {image: minio/mc, restart: 'no'}\n  odd: {build: ., command: ./run, restart: 'no'}\n",
+    )
+    said = init(folder)
+    assert written(folder)["migrate"] == "npm run seed"
+    assert written(folder)["stack"]["without"] == ["buckets", "odd"]
+    assert "buckets runs once, and is left out" in said
+    assert "to be mended" not in said
+
+
 def test_a_django_app_migrates_though_its_file_only_says_what_else_runs_once(folder: Path) -> None:
     compose(
         folder,

@@ -496,6 +496,40 @@ def test_what_runs_once_and_is_no_part_of_the_migration_is_never_left_out_as_if_
     assert f"deploy.stack.without: [{name}]" in said
 
 
+@pytest.mark.parametrize(
+    ("body", "ends"),
+    [
+        ("{build: ., command: npm run seed}", True),
+        ("{build: ., command: python manage.py migrate --noinput}", True),
+        ("{build: ., command: [sh, -c, './wait db && alembic upgrade head']}", True),
+        ("{image: minio/mc, restart: 'no'}", True),
+        ("{image: minio/mc, restart: no}", True),
+        ("{image: minio/mc, deploy: {restart_policy: {condition: none}}}", True),
+        ("{build: ., command: celery -A shop worker}", False),
+        ("{build: ., command: [sh, -c, 'python manage.py migrate && celery -A shop worker']}", False),
+        ("{build: ., command: npm run seed, restart: always}", False),
+        ("{build: ., command: npm run seed, deploy: {restart_policy: {delay: 5s}}}", False),
+        ("{image: redis}", False),
+    ],
+)
+def test_what_nobody_waits_for_and_nothing_restarts_is_no_worker_if_it_is_known_to_end(
+    body: str, *, ends: bool
+) -> None:
+    text = f"services:\n  web: {{build: ., ports: [1]}}\n  it: {body}\n"
+    if ends:
+        said = refusal(text)
+        assert "compose.yaml: services.it: nothing restarts it, so it runs once" in said
+        assert "leave it out: deploy.stack.without: [it]" in said
+    assert ("it" in services(made(text, without=("it",) if ends else ()).settings)) is not ends
+    assert "it" in services(made(text, workers=("it",)).settings)
+
+
+def test_of_what_may_end_by_itself_is_said_that_it_is_expected_to_stay() -> None:
+    assert any("services.worker: no restart is said, and they are taken" in note for note in made(SHOP).notes)
+    notes = made(SHOP.replace("image: redis:8", "image: redis:8\n    restart: on-failure:5")).notes
+    assert any(note.startswith("services.queue.restart: each deploy expects it to run") for note in notes)
+
+
 @pytest.mark.parametrize("body", ["{image: tool, command: x}", "{build: ., entrypoint: [a], command: x}"])
 def test_what_the_app_s_own_service_cannot_run_is_no_migration(body: str) -> None:
     text = ONCE.replace("{build: ., command: [python, manage.py, migrate]}", body)
