@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
+import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from deploy.config import FILE
 from deploy.errors import ConfigError, GreenroomError, Refused
 from deploy.recipe import compose, derive
 from deploy.recipe.adopted import Adopted, fronts, once, outline
+from deploy.recipe.once import together
 from deploy.recipe.shapes import mounts
 from deploy.source import CONTEXT_DEFAULTS, PACKAGED, Templates
 
@@ -292,12 +295,15 @@ def _suggested(adopted: Adopted, found: Found, answers: Answers, migrate: str) -
             f"{proxies[0]} stands in front of {adopted.coloured[0]}: Greenroom's nginx takes its place, its ports and "
             "its volumes, but not its configuration: see templates/nginx/files.conf for what nginx serves by itself"
         )
-    for name, command in once(adopted).items():
-        migrate = command or migrate
-        if not command:
-            adopted = replace(adopted, without=(*adopted.without, name))
-            notes.append(f"{name} runs once, and is left out: do what it does yourself, once")
-    adopted = replace(adopted, migrates=bool(migrate), port=int(answers.port) if answers.port.isdecimal() else 0)
+    commands = once(adopted)
+    for name in (name for name, command in commands.items() if not command):
+        adopted = replace(adopted, without=(*adopted.without, name))
+        notes.append(f"{name} runs once, and is left out: do what it does yourself, once")
+    if not any("migrate" in command for command in commands.values()):
+        commands = {"": migrate, **commands}  # the kind's own: what the file runs once does not say it
+    migrate = together(commands.values())
+    port = int(answers.port) if answers.port.isdecimal() else 0
+    adopted = replace(adopted, migrate=tuple(shlex.split(migrate)), port=port)
     try:
         outline(adopted)
     except ConfigError as error:
@@ -360,7 +366,7 @@ def _configuration(keys: dict[str, Any]) -> str:
             "    # folder: /srv/app     # where the file lies on the hosts today: relative mounts go on there",
         ]
     lines += ["", "  # Once per deploy, on one host, in the new image, before any user reaches it."]
-    lines += [f"  migrate: {keys['migrate']}" if keys["migrate"] else "  # migrate: COMMAND"]
+    lines += [f"  migrate: {compose.scalar(keys['migrate'])}" if keys["migrate"] else "  # migrate: COMMAND"]
     if keys["workers"]:
         lines += [f"  workers: {_yaml(keys['workers'])}  # get the new release after the flip, warmly shut down"]
     lines += ["  # Services that only the first host runs, as a database for all of them."]
@@ -380,7 +386,7 @@ def _yaml(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_yaml, value))}]"
     text = str(value)
-    return text if re.fullmatch(r"[\w./@][\w./@-]*", text) else f'"{text}"'
+    return text if re.fullmatch(r"[\w./@][\w./@-]*", text) else json.dumps(text, ensure_ascii=False)
 
 
 def _env_example(folder: Path, found: Found, files: dict[str, str]) -> str:

@@ -308,7 +308,8 @@ def _adopted(top: TopKeys, keys: EnvKeys, name: str, directory: Path) -> Adopted
         folder=stack.folder.rstrip("/"),
         at=os.path.relpath(path.parent, _local(directory, top.source, "deploy.source")),
         env_files=tuple(dict.fromkeys((".env", f".env.{name}", dotenv))),
-        migrates=bool(keys.migrate),
+        migrate=tuple(_split(keys.migrate, "deploy.migrate")),
+        workers=tuple(keys.workers),
     )
 
 

@@ -5,13 +5,13 @@ What cannot be told without guessing is refused by its path. derive.py writes th
 
 from __future__ import annotations
 
-import json
-import posixpath
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from deploy.errors import ConfigError
+from deploy.recipe.compose import scalar
+from deploy.recipe.once import AWAITED, command_of, does, ends_by_itself, run_once, together
 from deploy.recipe.shapes import (
     anonymous,
     anonymous_key,
@@ -21,7 +21,7 @@ from deploy.recipe.shapes import (
     mapping,
     mounts,
     ports,
-    words,
+    same_image,
     yes,
 )
 
@@ -55,7 +55,8 @@ class Adopted:
     folder: str = ""
     at: str = "."
     env_files: tuple[str, ...] = (".env",)
-    migrates: bool = False
+    migrate: tuple[str, ...] = ()
+    workers: tuple[str, ...] = ()
 
     @property
     def services(self) -> dict[str, dict[str, Any]]:
@@ -168,28 +169,29 @@ def fronts(adopted: Adopted) -> list[str]:
 
 
 def once(adopted: Adopted) -> dict[str, str]:
-    """Return the services that run once and end, with their commands; '' where one is not made of the app's image."""
+    """Return the services that run once and end, with their commands; '' where deploy.migrate cannot take it over.
+
+    One that only says `restart: no` may as well be meant to stay, and a migration that never ends helps nobody.
+    """
     services = adopted.services
     main = services[adopted.coloured[0]]
-    return {
-        name: words(services[name].get("command")) if same_image(services[name], main) else ""
-        for name in _waited_for(services)
-        if name in services and name not in adopted.coloured
-    }
+    out = {*adopted.without, adopted.front, *(name for name, body in services.items() if body.get("profiles"))}
+    found = {}
+    for name, why in _ending(adopted).items():
+        if name not in out:
+            command = command_of(services[name], main)
+            found[name] = command if why == AWAITED or ends_by_itself(command) else ""
+    return found
 
 
-def _waited_for(services: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    return {
-        dependency
-        for body in services.values()
-        for dependency, how in mapping(body.get("depends_on")).items()
-        if isinstance(how, dict) and how.get("condition") == "service_completed_successfully"
-    }
+def _ending(adopted: Adopted) -> dict[str, str]:
+    return run_once(adopted.services, (*adopted.coloured, *adopted.workers), adopted.coloured[0])
 
 
 def _left_out(adopted: Adopted, services: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     """Yield the services that are not deployed, and why."""
-    ends = _waited_for(services)
+    commands = once(adopted)
+    ends = _ending(adopted)
     for name, body in services.items():
         if name in adopted.coloured:
             continue
@@ -200,14 +202,8 @@ def _left_out(adopted: Adopted, services: Mapping[str, Mapping[str, Any]]) -> It
         elif body.get("profiles"):
             yield name, "it has profiles, so compose does not start it by itself either"
         elif name in ends:
-            if not adopted.migrates:
-                command = words(body.get("command"))
-                raise adopted.wrong(
-                    f"services.{name}",
-                    "others wait for its end: it runs once, and is no part of a stack that stays",
-                    f"say what it does, in the app's image, once per deploy: deploy.migrate: {command or 'COMMAND'}; "
-                    f"or leave it out: deploy.stack.without: [{name}]",
-                )
+            if not does(adopted.migrate, commands[name]):
+                raise adopted.wrong(f"services.{name}", ends[name], _instead(name, commands))
             yield name, "it runs once, and deploy.migrate does that"
         elif _stands_in_front(adopted, name, services):
             raise adopted.wrong(
@@ -216,6 +212,17 @@ def _left_out(adopted: Adopted, services: Mapping[str, Mapping[str, Any]]) -> It
                 f"Greenroom's nginx takes its place and its port: deploy.stack.front: {name}; "
                 f"or it is no part of this: deploy.stack.without: [{name}]",
             )
+
+
+def _instead(name: str, commands: Mapping[str, str]) -> str:
+    """Say how to go on without a service that runs once. All that do so stand in the one command of deploy.migrate."""
+    out = f"leave it out: deploy.stack.without: [{name}]"
+    if not commands[name]:
+        return f"do what it does yourself, and {out}"
+    return (
+        "say what it does, in the app's image, once per deploy: "
+        f"deploy.migrate: {scalar(together(commands.values()))}; or {out}"
+    )
 
 
 def _stands_in_front(adopted: Adopted, name: str, services: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -227,21 +234,8 @@ def _stands_in_front(adopted: Adopted, name: str, services: Mapping[str, Mapping
     return not published or not reaches.isdisjoint(adopted.coloured)
 
 
-def same_image(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Two services share an image if they build the same, or if one takes what the other builds by its name."""
-    if "build" in one and "build" in other:
-        return _built(one["build"]) == _built(other["build"])
-    return bool(one.get("image")) and one.get("image") == other.get("image")
-
-
 def _runs_any_of(names: Iterable[str], body: Mapping[str, Any], services: Mapping[str, Mapping[str, Any]]) -> bool:
     return any(same_image(body, services[name]) for name in names)
-
-
-def _built(build: Any) -> str:
-    full = build if isinstance(build, dict) else {"context": build}
-    context = posixpath.normpath(str(full.get("context") or "."))
-    return json.dumps([context, *(full.get(key) for key in ("dockerfile", "target", "args"))], sort_keys=True)
 
 
 def _port(adopted: Adopted, services: Mapping[str, Mapping[str, Any]]) -> tuple[int, str]:

@@ -115,6 +115,15 @@ def write(document: dict[str, Any]) -> bytes:
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True, encoding="utf-8")
 
 
+def scalar(text: str) -> str:
+    """Return a text as it has to be written behind a key: in quotes where it would be something else without."""
+    try:
+        safe = yaml.safe_load(f"key: {text}") == {"key": text}
+    except yaml.YAMLError:
+        safe = False
+    return text if safe else json.dumps(text, ensure_ascii=False)
+
+
 def _checked(content: bytes, name: str, loader: Any) -> dict[str, Any]:
     try:
         data: Any = yaml.load(content, Loader=loader)  # noqa: S506  # safe: see there

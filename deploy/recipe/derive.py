@@ -16,7 +16,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deploy.recipe.adopted import HTTP, same_image
+from deploy.recipe.adopted import HTTP
+from deploy.recipe.once import restart_of
 from deploy.recipe.shapes import (
     TOKENS,
     anonymous_key,
@@ -27,6 +28,7 @@ from deploy.recipe.shapes import (
     mount_of,
     mounts,
     ports,
+    same_image,
     yes,
 )
 
@@ -48,6 +50,10 @@ DOORS = 8000
 
 _NO_RELATIVE_PATH = re.compile(r"[a-z][a-z+-]*://|service:|git@|github\.com/|[/~$]")
 """How a build's context begins that compose does not look for beside the file (compose-go, paths/context.go)."""
+
+
+_OF_THE_HOST = re.compile(r"/(?:dev|etc|proc|run|sys|var/run)/")
+"""What a service reads of its host, or asks it: its time zone, docker's socket. Nothing that it keeps."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,11 @@ class _Deriver:
         colour = {name: self._coloured(name) for name in self._a.coloured}
         settings = {name: self._settled(name) for name in self._shape.settings}
         settings[self._a.proxy] = self._proxy(proxy)
+        if unsaid := [name for name in self._restarts if name in self._shape.workers]:
+            self._notes.append(
+                f"services.{joined(unsaid)}: no restart is said, and they are taken for workers that stay; "
+                "what ends by itself belongs into deploy.migrate or deploy.stack.without"
+            )
         if self._restarts:
             self._notes.append(
                 f"services.{joined(self._restarts)}: restart: {RESTART}, so that they come back with the host"
@@ -128,7 +139,14 @@ class _Deriver:
 
     def _settled(self, name: str) -> dict[str, Any]:
         body = self._common(name)
+        if restart_of(self._services[name]).startswith("on-failure"):
+            self._note(
+                name,
+                "restart",
+                f"each deploy expects it to run; if it ends by itself, leave it out: deploy.stack.without: [{name}]",
+            )
         if name in self._shape.workers:
+            self._refuse_data(name)
             body.pop("pull_policy", None)
             body["image"] = self._image(name)
             self._note(
@@ -139,6 +157,24 @@ class _Deriver:
             else:
                 body.pop("build", None)
         return body
+
+    def _refuse_data(self, name: str) -> None:
+        """A database that is built would be replaced under users by each deploy, and be away at the first migration."""
+        apps = [*self._a.coloured, *(each for each in self._shape.workers if self._image(each) == IMAGE)]
+        if name in self._a.workers or name in apps:
+            return
+        shared = {source for other in apps for _, source, _, _ in mounts(self._services[other])}
+        for _, source, target, read_only in mounts(self._services[name]):
+            inside = posixpath.normpath(posixpath.join(self._a.at, source))
+            of_the_source = source.startswith(".") and not inside.startswith("..") and self._kind(inside)
+            if source and source not in shared and not (read_only or of_the_source or _OF_THE_HOST.match(source)):
+                raise self._a.wrong(
+                    f"services.{name}.build",
+                    f"it alone keeps what is in {target} ({source}), and what is built is replaced by each deploy, "
+                    "after the flip, as a worker",
+                    "is it a database or the like? Build and push it yourself, and write `image:` in place of build. "
+                    f"If it may be away while users are there: deploy.workers: [{name}]",
+                )
 
     def _image(self, name: str) -> str:
         """The app's image for whatever builds the same; a tag beside it for what builds something else."""

@@ -5,10 +5,14 @@ For a document whose variables are filled in, and for what it means on a host, s
 
 from __future__ import annotations
 
+import json
+import posixpath
 import re
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from deploy.recipe.compose import Quoted
+from deploy.recipe.shell import typed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -30,8 +34,16 @@ def listed(value: Any) -> list[Any]:
 
 
 def words(value: Any) -> str:
-    """Return a command as a person would type it."""
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value or "")
+    """Return a command as a shell would take it apart again: the words that compose makes of it, a list's or a text's.
+
+    Compose fills variables in; what is no variable to it (`$$`) is a `$` to what it starts.
+    """
+    if not isinstance(value, list):
+        try:
+            value = shlex.split(str(value or ""))
+        except ValueError:  # a quote without its other half: compose takes it no better
+            return str(value)
+    return typed([str(each).replace("$$", "$") for each in value])
 
 
 def yes(value: Any) -> bool:
@@ -93,3 +105,16 @@ def anonymous(body: Mapping[str, Any]) -> Iterator[str]:
 def anonymous_key(service: str, target: str) -> str:
     """Return the name that a volume without one gets: web-var-cache."""
     return f"{service}-{re.sub(r'[^A-Za-z0-9]+', '-', target).strip('-')}"
+
+
+def same_image(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Two services share an image if they build the same, or if one takes what the other builds by its name."""
+    if "build" in one and "build" in other:
+        return _built(one["build"]) == _built(other["build"])
+    return bool(one.get("image")) and one.get("image") == other.get("image")
+
+
+def _built(build: Any) -> str:
+    full = build if isinstance(build, dict) else {"context": build}
+    context = posixpath.normpath(str(full.get("context") or "."))
+    return json.dumps([context, *(full.get(key) for key in ("dockerfile", "target", "args"))], sort_keys=True)

@@ -23,6 +23,11 @@ class Command:
         return shlex.join(self.words)
 
 
+def typed(words: Sequence[str]) -> str:
+    """Return words as a person would have to type them."""
+    return shlex.join(words)
+
+
 def command(word: str, *arguments: object) -> Command:
     return Command((word, *map(str, arguments)))
 

@@ -319,6 +319,52 @@ def test_what_runs_once_in_the_app_s_image_becomes_the_migration(folder: Path) -
     assert written(folder)["migrate"] == "alembic upgrade head"
 
 
+@pytest.mark.parametrize(
+    ("command", "started"),
+    [
+        ("alembic upgrade head", ["alembic", "upgrade", "head"]),
+        ('["sh", "-c", "alembic upgrade head && ./seed a"]', ["sh", "-c", "alembic upgrade head && ./seed a"]),
+        ("\"sh -c 'echo go: now # then'\"", ["sh", "-c", "echo go: now # then"]),
+        ("\"sh -c 'echo go\n\n  ./migrate'\"", ["sh", "-c", "echo go\n./migrate"]),
+        ('[echo, "a\\"b", "ü: \\\\"]', ["echo", 'a"b', "ü: \\"]),
+    ],
+)
+def test_the_migration_starts_what_the_service_started(folder: Path, command: str, started: list[str]) -> None:
+    compose(
+        folder,
+        "services:\n  web: {build: ., ports: [8000], depends_on: {up: {condition: service_completed_successfully}}}\n"
+        f"  up: {{build: ., command: {command}}}\n",
+    )
+    assert "to be mended" not in init(folder)
+    (folder / ".env.prod").write_text("")
+    assert config.load(written(folder), folder).app.migrate == tuple(started)
+
+
+def test_what_nobody_waits_for_and_ends_is_migrated_or_left_out(folder: Path) -> None:
+    compose(
+        folder,
+        "services:\n  web: {build: ., ports: [8000]}\n  seed: {build: ., command: npm run seed}\n"
+        "  buckets: {image: minio/mc, restart: 'no'}\n  odd: {build: ., command: ./run, restart: 'no'}\n",
+    )
+    said = init(folder)
+    assert written(folder)["migrate"] == "npm run seed"
+    assert written(folder)["stack"]["without"] == ["buckets", "odd"]
+    assert "buckets runs once, and is left out" in said
+    assert "to be mended" not in said
+
+
+def test_a_django_app_migrates_though_its_file_only_says_what_else_runs_once(folder: Path) -> None:
+    compose(
+        folder,
+        "services:\n  web: {build: ., ports: [8000], depends_on: {up: {condition: service_completed_successfully}}}\n"
+        "  up: {build: ., command: python manage.py collectstatic}\n",
+    )
+    lay(folder, **{"manage.py": ""})
+    init(folder)
+    both = "python manage.py migrate --noinput && python manage.py collectstatic"
+    assert written(folder)["migrate"] == f"sh -c '{both}'"
+
+
 def test_a_folder_of_which_nothing_is_known_is_refused(folder: Path) -> None:
     with pytest.raises(Refused, match="neither a compose file nor a Dockerfile"):
         init(folder)

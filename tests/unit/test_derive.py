@@ -11,7 +11,7 @@ import yaml
 
 from deploy.errors import ConfigError
 from deploy.recipe import compose, derive
-from deploy.recipe.adopted import Adopted, outline
+from deploy.recipe.adopted import Adopted, once, outline
 from deploy.source import Leaf, Tree
 
 if TYPE_CHECKING:
@@ -335,6 +335,44 @@ def test_a_worker_runs_the_code_of_its_image_not_what_the_next_release_lays_ther
     assert services(made(WORKER.replace("WORKER", worker)).settings)["worker"].get("volumes") == left
 
 
+BUILT = """
+services:
+  web: {build: ., ports: [8000], volumes: ["media:/srv/media", "/srv/in:/in"]}
+  db: {build: ./init, volumes: [MOUNT]}
+volumes: {media: , pg: }
+"""
+
+
+@pytest.mark.parametrize(
+    ("mount", "kept"),
+    [
+        ("pg:/var/lib/postgresql/data", True),
+        ("{type: volume, source: pg, target: /data}", True),
+        ("/srv/pg:/data", True),
+        ("./data:/data", True),
+        ("pg:/data:ro", False),
+        ("media:/media", False),
+        ("/srv/in:/in", False),
+        ("./conf:/conf", False),
+        ("/app/node_modules", False),
+        ("/var/run/docker.sock:/var/run/docker.sock", False),
+    ],
+)
+def test_what_is_built_apart_and_alone_keeps_something_is_no_worker_unless_somebody_says_so(
+    mount: str, *, kept: bool
+) -> None:
+    text = BUILT.replace("MOUNT", mount if mount.startswith("{") else f'"{mount}"')
+    if kept:
+        said = refusal(text, folder="/srv/shop")
+        assert "compose.yaml: services.db.build: it alone keeps what is in /" in said
+        assert "write `image:` in place of build. If it may be away while users are there: deploy.workers: [db]" in said
+    made(text, folder="/srv/shop", workers=("db",) if kept else ())
+
+
+def test_a_worker_of_the_app_may_keep_what_it_likes() -> None:
+    made(BUILT.replace("./init", ".").replace("MOUNT", "'pg:/data'"))
+
+
 # --- the env file and other paths ------------------------------------------------------------------------------
 
 
@@ -499,8 +537,98 @@ services:
 
 def test_what_runs_once_is_a_migration_or_nothing() -> None:
     assert "deploy.migrate: python manage.py migrate" in refusal(ONCE)
-    assert list(services(made(ONCE, migrates=True).settings)) == ["nginx"]
+    assert list(services(made(ONCE, migrate=("python", "manage.py", "migrate")).settings)) == ["nginx"]
     assert list(services(made(ONCE, without=("migrate",)).settings)) == ["nginx"]
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ('[sh, -c, "a --b && c"]', "deploy.migrate: sh -c 'a --b && c'; or"),
+        ('[sh, -c, "echo $$HOME"]', "deploy.migrate: sh -c 'echo $HOME'; or"),
+        ("\"sh -c 'a: b'\"", "deploy.migrate: \"sh -c 'a: b'\"; or"),
+        ("a && b", "deploy.migrate: a '&&' b; or"),  # compose starts no shell of its own either
+        ("", "services.migrate: others wait for its end: it runs once, and is no part of a stack that stays\ndo what"),
+    ],
+)
+def test_a_command_that_is_to_be_the_migration_is_said_with_the_words_that_it_has(command: str, said: str) -> None:
+    text = f"services:\n  web: {{build: ., ports: [1], depends_on: {{migrate: {DONE}}}}}\n  migrate:\n    build: .\n"
+    assert said in refusal(f"{text}    command: {command}\n")
+
+
+DONE = "{condition: service_completed_successfully}"
+TWICE = f"""
+services:
+  web: {{build: ., ports: [8000], depends_on: {{seed: {DONE}, static: {DONE}, migrate: {DONE}}}}}
+  seed: {{build: ., command: ./seed all, depends_on: {{migrate: {DONE}}}}}
+  migrate: {{build: ., command: [python, manage.py, migrate]}}
+  static: {{build: ., command: ./static}}
+"""
+
+
+def test_all_that_runs_once_is_one_migration_in_the_order_in_which_one_waits_for_the_other() -> None:
+    every = "python manage.py migrate && ./seed all && ./static"
+    assert list(once(adopted(TWICE))) == ["migrate", "seed", "static"]
+    assert f"deploy.migrate: sh -c '{every}'; or leave it out" in refusal(TWICE)
+    assert list(services(made(TWICE, migrate=("sh", "-c", every)).settings)) == ["nginx"]
+
+
+@pytest.mark.parametrize(
+    ("name", "migrate"),
+    [
+        ("seed", ("python", "manage.py", "migrate")),
+        ("static", ("sh", "-c", "python manage.py migrate && ./seed all")),
+        ("seed", ("sh", "-c", "python manage.py migrate && ./seed allies && ./static")),
+    ],
+)
+def test_what_runs_once_and_is_no_part_of_the_migration_is_never_left_out_as_if_it_were(
+    name: str, migrate: tuple[str, ...]
+) -> None:
+    said = refusal(TWICE, migrate=migrate)
+    assert f"compose.yaml: services.{name}: others wait for its end" in said
+    assert f"deploy.stack.without: [{name}]" in said
+
+
+@pytest.mark.parametrize(
+    ("body", "ends"),
+    [
+        ("{build: ., command: npm run seed}", True),
+        ("{build: ., command: python manage.py migrate --noinput}", True),
+        ("{build: ., command: [sh, -c, './wait db && alembic upgrade head']}", True),
+        ("{image: minio/mc, restart: 'no'}", True),
+        ("{image: minio/mc, restart: no}", True),
+        ("{image: minio/mc, deploy: {restart_policy: {condition: none}}}", True),
+        ("{build: ., command: celery -A shop worker}", False),
+        ("{build: ., command: [sh, -c, 'python manage.py migrate && celery -A shop worker']}", False),
+        ("{build: ., command: npm run seed, restart: always}", False),
+        ("{build: ., command: npm run seed, deploy: {restart_policy: {delay: 5s}}}", False),
+        ("{image: redis}", False),
+    ],
+)
+def test_what_nobody_waits_for_and_nothing_restarts_is_no_worker_if_it_is_known_to_end(
+    body: str, *, ends: bool
+) -> None:
+    text = f"services:\n  web: {{build: ., ports: [1]}}\n  it: {body}\n"
+    if ends:
+        said = refusal(text)
+        assert "compose.yaml: services.it: nothing restarts it, so it runs once" in said
+        assert "leave it out: deploy.stack.without: [it]" in said
+    assert ("it" in services(made(text, without=("it",) if ends else ()).settings)) is not ends
+    assert "it" in services(made(text, workers=("it",)).settings)
+
+
+def test_of_what_may_end_by_itself_is_said_that_it_is_expected_to_stay() -> None:
+    assert any("services.worker: no restart is said, and they are taken" in note for note in made(SHOP).notes)
+    notes = made(SHOP.replace("image: redis:8", "image: redis:8\n    restart: on-failure:5")).notes
+    assert any(note.startswith("services.queue.restart: each deploy expects it to run") for note in notes)
+
+
+@pytest.mark.parametrize("body", ["{image: tool, command: x}", "{build: ., entrypoint: [a], command: x}"])
+def test_what_the_app_s_own_service_cannot_run_is_no_migration(body: str) -> None:
+    text = ONCE.replace("{build: ., command: [python, manage.py, migrate]}", body)
+    assert "do what it does yourself, and leave it out: deploy.stack.without: [migrate]" in refusal(
+        text, migrate=("x",)
+    )
 
 
 # --- nginx -----------------------------------------------------------------------------------------------------

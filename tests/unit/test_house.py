@@ -66,6 +66,7 @@ FLOORS = [
         "recipe.preview",
     },
     {"recipe.adopted", "recipe.manifest"},
+    {"recipe.once"},
     {"recipe.shapes"},
     {"recipe.steps", "recipe.compose"},
     {"recipe.shell", "recipe.model"},
