@@ -481,7 +481,8 @@ def _subset(every: tuple[Host, ...], wanted: str, where: str) -> tuple[Host, ...
         raise ConfigError(f"--hosts: expected at least one of: {', '.join(map(str, every))}")
     for name in names:
         if name not in by_name:
-            raise ConfigError(f"--hosts: {name} is not in {where}.hosts{nearest(name, by_name)}")
+            there = ", ".join(map(str, every))
+            raise ConfigError(f"--hosts: {name} is not in {where}.hosts{nearest(name, by_name)}; there are: {there}")
     chosen = {by_name[name] for name in names}
     return tuple(host for host in every if host in chosen)
 
