@@ -42,7 +42,7 @@ check: lint
 
 # The last run is the long one, on real hosts: a process for each kind of them.
 test: lint
-	$(BIN)/python -m pytest tests/unit tests/flow tests/sh tests/sim tests/link --numprocesses 2
+	$(BIN)/python -m pytest tests/unit tests/flow tests/sh tests/sim tests/link --numprocesses $(WORKERS)
 	$(BIN)/python -m pytest tests/e2e --numprocesses 2
 
 faults: $(STAMP)

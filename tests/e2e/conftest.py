@@ -20,6 +20,9 @@ HERE = Path(__file__).parent
 BEDS = (("trixie", 1), ("trixie", 3), ("bookworm", 1), ("bookworm", 3))
 """Compose v2 on a new engine and compose v1 on an old one; one host and three."""
 
+EITHER = (BEDS[1], BEDS[2])
+"""Two of them have both engines, and both counts."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
@@ -57,6 +60,12 @@ def three(stage: Stage) -> Stage:
     if len(stage.targets) < 3:
         pytest.skip("a story of three hosts")
     return stage
+
+
+@pytest.fixture
+def either(stage: Stage) -> None:
+    if (stage.targets[0].kind, len(stage.targets)) not in EITHER:
+        pytest.skip("told on one host with the old engine, and on three with the new one")
 
 
 @pytest.fixture

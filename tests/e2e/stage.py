@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BRISK = (GET, GET_FRESH, POST, POST_FRESH, replace(SLEEP, path="/sleep?seconds=1", lasts=1.0))
 """Everything but the streams, whose end each drain would wait for."""
 
-RATE = {1: 40, 3: 20}
+RATE = {1: 20, 3: 10}
 """Requests per second and host: the machine that sends them runs the hosts, too."""
 
 

@@ -51,12 +51,14 @@ echo nginx
 """
 
 
+@pytest.mark.usefixtures("either")
 def test_check_finds_nothing_that_would_stop_a_first_deploy(stage: Stage) -> None:
     said = stage.inv("check")
     assert said.code == 0, said.text
     assert "nothing would stop a deploy, and nothing would be lost by one" in said.out
 
 
+@pytest.mark.usefixtures("either")
 def test_plan_of_a_first_deploy_leaves_the_hosts_as_bare_as_they_were(stage: Stage) -> None:
     before = [
         testbed.shell(target, "find /home/deploy | sort; docker ps -aq; docker volume ls -q")
@@ -117,6 +119,7 @@ usermod -s /usr/local/bin/counting-shell deploy
 """
 
 
+@pytest.mark.usefixtures("either")
 def test_an_unchanged_deploy_says_so_and_touches_nothing(stage: Stage) -> None:
     before = [stage.docker(target, "ps", "--no-trunc", "-q") for target in stage.targets]
     said = stage.inv("deploy")
@@ -125,12 +128,14 @@ def test_an_unchanged_deploy_says_so_and_touches_nothing(stage: Stage) -> None:
     assert [stage.docker(target, "ps", "--no-trunc", "-q") for target in stage.targets] == before
 
 
+@pytest.mark.usefixtures("either")
 def test_unchanged_sources_send_no_file(stage: Stage) -> None:
     said = stage.inv("deploy", "--force", "--settle=0")
     assert said.code == 0, said.text
     assert said.out.count("the sources are there; only the release's own files go") == len(stage.targets)
 
 
+@pytest.mark.usefixtures("either")
 def test_status_and_history_tell_what_is_live_and_how_it_came(stage: Stage) -> None:
     live = stage.live()
     status = stage.inv("status")
@@ -140,6 +145,7 @@ def test_status_and_history_tell_what_is_live_and_how_it_came(stage: Stage) -> N
     assert re.search(rf"deploy\s+{live}\s+.*done", history.out)
 
 
+@pytest.mark.usefixtures("either")
 def test_rollback_goes_to_the_release_before_and_to_any_that_is_named(stage: Stage) -> None:
     first = stage.deploy("--settle=0")
     second = stage.deploy("--settle=0")
@@ -166,6 +172,7 @@ RESTORED = 2
 run twice: celery's own (its issue 5663), seen once in some thousand."""
 
 
+@pytest.mark.usefixtures("either")
 def test_no_task_enqueued_during_a_deploy_is_lost_and_beat_is_never_doubled(stage: Stage) -> None:
     before = stage.json("/tasks")
     target = stage.targets[0]
@@ -192,6 +199,7 @@ def test_no_task_enqueued_during_a_deploy_is_lost_and_beat_is_never_doubled(stag
     assert len(beats) == len(set(beats)), "two beats were at work at the same time"
 
 
+@pytest.mark.usefixtures("either")
 def test_migrations_run_once_in_the_new_image_before_any_flip(stage: Stage) -> None:
     stage.project.edit("invoke.yaml", '"python manage.py migrate --noinput"', '"python manage.py once"')
     folder = stage.project.folder / "board" / "management" / "commands"
@@ -214,6 +222,7 @@ def test_migrations_run_once_in_the_new_image_before_any_flip(stage: Stage) -> N
     assert migrated < min(i for i, (_, title) in enumerate(kinds) if title.startswith("switch nginx"))
 
 
+@pytest.mark.usefixtures("either")
 def test_the_settings_stack_is_started_when_absent_and_left_alone_when_present(stage: Stage) -> None:
     target = stage.targets[-1]
     ids = {
@@ -335,6 +344,7 @@ HEALTH_WITH_A_FILE = f"""    if (settings.MEDIA_ROOT / "sick").exists():
 {HEALTH}"""
 
 
+@pytest.mark.usefixtures("either")
 def test_a_release_that_dies_during_settle_goes_back_everywhere(stage: Stage) -> None:
     before = stage.live()
     stage.project.edit("board/views.py", HOME, HOME_THAT_KILLS)
