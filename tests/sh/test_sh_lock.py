@@ -229,6 +229,8 @@ def test_nobody_is_ended_in_the_stead_of_a_script_that_could_not_write_itself_do
         begun(rig)
         os.killpg(left.process.pid, signal.SIGKILL)
         left.process.wait()
+    with (rig.base / "fence").open("a") as fence:
+        fcntl.flock(fence, fcntl.LOCK_EX)  # a child of its shell may outlive that for a moment
     fill(rig, "leader")
     one_offs(rig, "*")
     assert rig.run(shell.command("complain", "at work"), run="one").lines == ["at work"]
