@@ -108,6 +108,8 @@ class Papers:
             "GREENROOM_IMAGE": app.image("release"),
             "GREENROOM_RELEASE": "release",
             "GREENROOM_ENV_FILE": ".env",
+            "GREENROOM_HEALTH_HOST": app.health.host,
+            "GREENROOM_HEALTH_PATH": app.health.path,
         }
         return Document(file, stack, documents.interpolate(self.stacks[file], {**self.env, **own, **more}))
 
