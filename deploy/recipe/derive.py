@@ -474,13 +474,11 @@ def _doors(taken: Iterable[str]) -> tuple[int, int]:
 def confs(templates: Mapping[str, bytes], service: str, port: int) -> dict[str, bytes]:
     """Fit Greenroom's own nginx confs to an app of which nothing is known but where it listens.
 
-    It need not keep idle connections for long (uvicorn and Node close them after 5 s, gunicorn after 2), and serves its
-    files itself.
+    It serves its files itself.
     """
     colours = templates["colours.conf"].decode()
     for colour in ("blue", "green"):
         colours = colours.replace(f"server web-{colour}:8000 ", f"server {service}-{colour}:{port} ")
-    colours = colours.replace("keepalive_timeout 5s;", "keepalive_timeout 1s;")
     return {**templates, "colours.conf": colours.encode(), "files.conf": _FILES}
 
 
