@@ -10,7 +10,10 @@ from types import ModuleType
 
 import pytest
 import yaml
+from invoke.parser.context import to_flag
 from jsonschema import Draft202012Validator, ValidationError
+
+from deploy.tasks import ns
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
@@ -38,6 +41,14 @@ def validator() -> Draft202012Validator:
 def test_the_generated_pages_say_what_the_code_does(generator: ModuleType) -> None:
     for path, text in generator.pages().items():
         assert path.read_text() == text, f"{path.name} is out of date: python docs/generate.py"
+
+
+def test_the_reference_names_flags_as_they_are_typed() -> None:
+    text = (DOCS / "reference.md").read_text()
+    for name in ns.task_names:
+        (part,) = re.findall(rf"^### {re.escape(name)}$(.*?)^##", text, re.DOTALL | re.MULTILINE)
+        typed = {to_flag(each) for argument in ns[name].get_arguments() for each in argument.names}
+        assert set(re.findall(r"^\| `(-[\w-]+)", part, re.MULTILINE)) <= typed
 
 
 def test_a_key_without_words_is_no_key_of_the_schema(generator: ModuleType) -> None:
