@@ -65,6 +65,7 @@ RULES = {
     "other-proxy": "labels or a variable by which another proxy finds a colour",
     "allowed-hosts": "a Host header of the probe that the app refuses",
     "host": "what a host lacks, or has taken: docker, compose, tools, ports, an env of its own, a lock",
+    "data": "volumes of the app that the containers of another compose project still have",
     "this-machine": "what the operator lacks here: a docker that builds for the hosts, a registry's password",
     "disk": "disk space or inodes that run out",
     "clock": "a host whose clock differs",
