@@ -90,3 +90,11 @@ def test_nginx_leaves_an_idle_connection_before_any_app_does() -> None:
     """gunicorn closes one after 2 s, uvicorn and Node after 5, unless told: a POST that meets that is lost."""
     text = (TEMPLATES / "nginx" / "colours.conf").read_text()
     assert re.findall(r"^ *keepalive_timeout (\w+);", text, re.MULTILINE) == ["1s", "1s"]
+
+
+def test_a_development_env_without_passwords_reaches_its_database_and_its_broker() -> None:
+    stack = yaml.safe_load((TEMPLATES / "setting_dev.yml").read_text())
+    services = documents.interpolate(stack, {"POSTGRES_PASSWORD": "", "REDIS_PASSWORD": ""})["services"]
+    assert services["redis"]["environment"] == {"REDISCLI_AUTH": ""}
+    database = services["postgres"]["environment"]
+    assert (database["POSTGRES_PASSWORD"], database["POSTGRES_HOST_AUTH_METHOD"]) == ("", "trust")
