@@ -98,3 +98,9 @@ def test_a_development_env_without_passwords_reaches_its_database_and_its_broker
     assert services["redis"]["environment"] == {"REDISCLI_AUTH": ""}
     database = services["postgres"]["environment"]
     assert (database["POSTGRES_PASSWORD"], database["POSTGRES_HOST_AUTH_METHOD"]) == ("", "trust")
+
+
+@pytest.mark.parametrize("name", ["setting_prod.yml", "setting_dev.yml"])
+def test_queries_in_parallel_have_more_to_share_than_docker_gives(name: str) -> None:
+    """Of 64 MiB a VACUUM of a large table may want all, and ends with an error."""
+    assert yaml.safe_load((TEMPLATES / name).read_text())["services"]["postgres"]["shm_size"] == "256m"
