@@ -104,3 +104,24 @@ def test_a_development_env_without_passwords_reaches_its_database_and_its_broker
 def test_queries_in_parallel_have_more_to_share_than_docker_gives(name: str) -> None:
     """Of 64 MiB a VACUUM of a large table may want all, and ends with an error."""
     assert yaml.safe_load((TEMPLATES / name).read_text())["services"]["postgres"]["shm_size"] == "256m"
+
+
+@pytest.mark.parametrize(
+    ("started", "publishes"),
+    [("gunicorn", True), ("uvicorn", True), ("daphne", True), ("celery", False), ("sh", False)],
+)
+def test_static_files_are_published_for_any_web_server_and_for_nothing_else(
+    tmp_path: Path, started: str, *, publishes: bool
+) -> None:
+    for name in ("python", started):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "{name} $*"\n')
+        (tmp_path / name).chmod(0o755)
+    said = subprocess.run(
+        ["/bin/sh", str(TEMPLATES / "docker-entrypoint.sh"), started, "x"],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    published = ["python - /app/static_root /srv/static"] if publishes else []
+    assert said.stdout.splitlines() == [*published, f"{started} x"]
