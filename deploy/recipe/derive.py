@@ -110,8 +110,8 @@ class _Deriver:
             )
         if self._frail:
             self._notes.append(
-                f"services.{joined(self._frail)}: restart: unless-stopped: where docker is killed, they stay down until "
-                f"somebody starts them; restart: {RESTART} brings them back"
+                f"services.{joined(self._frail)}: restart: unless-stopped: where docker is killed, they stay down "
+                f"until somebody starts them; restart: {RESTART} brings them back"
             )
         return Derived(self._document(colour), self._document(settings), tuple(self._notes))
 

@@ -87,7 +87,7 @@ def test_the_image_by_itself_asks_for_a_host_that_django_allows(port: int, hosts
 
 
 def test_nginx_leaves_an_idle_connection_before_any_app_does() -> None:
-    """gunicorn closes one after 2 s, uvicorn and Node after 5, unless told: a POST that meets that is lost."""
+    """Of their own, gunicorn closes one after 2 s, uvicorn and Node after 5: a POST that meets that is lost."""
     text = (TEMPLATES / "nginx" / "colours.conf").read_text()
     assert re.findall(r"^ *keepalive_timeout (\w+);", text, re.MULTILINE) == ["1s", "1s"]
 
