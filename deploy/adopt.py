@@ -74,7 +74,7 @@ TASKS = '''"""The deploy tasks; `inv --list` shows them."""
 
 from deploy.tasks import ns  # noqa: F401
 '''
-IGNORED = (".env.*", "!.env.example")
+IGNORED = (".env", ".env.*", "!.env.example")
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,8 @@ _TAIL = """
 
 def _tasks() -> Iterator[str]:
     """The rows of the flags that all have, then a part for each task."""
-    yield from (f"| `--{name}` | {text} |" for name, text in sorted(COMMON.items()))
+    short = {"verbose": ", `-v`"}
+    yield from (f"| `--{name}`{short.get(name, '')} | {text} |" for name, text in sorted(COMMON.items()))
     yield ""
     for name in sorted(ns.task_names):
         yield from _task(name, ns[name])
@@ -130,8 +131,12 @@ def _task(name: str, task: Task[Any]) -> Iterator[str]:
     yield "| flag | meaning |\n|---|---|"
     for argument in sorted(own, key=lambda a: str(a.names[0])):
         value = "" if argument.kind is bool else "[=...]" if argument.optional else "=..."
-        yield f"| `--{argument.names[0].replace('_', '-')}{value}` | {argument.help} |"
+        yield f"| `{_flag(argument.names[0])}{value}` | {argument.help} |"
     yield ""
+
+
+def _flag(name: str) -> str:
+    return f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"
 
 
 def _keys(schema: dict[str, Any]) -> Iterator[str]:

@@ -43,6 +43,7 @@ compose() (
     export COMPOSE_INTERACTIVE_NO_CLI=1
     export GREENROOM_PROJECT="$PROJECT" GREENROOM_RELEASE="$RELEASE" GREENROOM_IMAGE="$PROJECT:$RELEASE"
     export GREENROOM_NETWORK="$NETWORK" GREENROOM_ENV_FILE="releases/$RELEASE/.env"
+    export GREENROOM_HEALTH_HOST="$HEALTH_HOST" GREENROOM_HEALTH_PATH="$HEALTH_PATH"
     # shellcheck disable=SC2086  # COMPOSE is one or two words; file names carry no space, the configuration sees to it
     $COMPOSE -p "$stack" --project-directory . --env-file "releases/$RELEASE/.env" $files "$@" </dev/null
 )

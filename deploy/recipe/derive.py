@@ -93,6 +93,7 @@ class _Deriver:
         self._kept = dict(shape.volumes)
         self._aliases = self._extra_aliases()
         self._restarts: list[str] = []
+        self._frail: list[str] = []
 
     def both(self, proxy: Mapping[str, Any]) -> Derived:
         colour = {name: self._coloured(name) for name in self._a.coloured}
@@ -106,6 +107,11 @@ class _Deriver:
         if self._restarts:
             self._notes.append(
                 f"services.{joined(self._restarts)}: restart: {RESTART}, so that they come back with the host"
+            )
+        if self._frail:
+            self._notes.append(
+                f"services.{joined(self._frail)}: restart: unless-stopped: where docker is killed, they stay down "
+                f"until somebody starts them; restart: {RESTART} brings them back"
             )
         return Derived(self._document(colour), self._document(settings), tuple(self._notes))
 
@@ -192,6 +198,8 @@ class _Deriver:
         if "restart" not in body and "restart_policy" not in mapping(body.get("deploy")):
             body["restart"] = RESTART
             self._restarts.append(name)
+        if restart_of(body) == "unless-stopped":
+            self._frail.append(name)
         if "network_mode" not in body:
             body["networks"] = self._networks(name)
         if waits := self._depends_on(name):
@@ -474,13 +482,11 @@ def _doors(taken: Iterable[str]) -> tuple[int, int]:
 def confs(templates: Mapping[str, bytes], service: str, port: int) -> dict[str, bytes]:
     """Fit Greenroom's own nginx confs to an app of which nothing is known but where it listens.
 
-    It need not keep idle connections for long (uvicorn and Node close them after 5 s, gunicorn after 2), and serves its
-    files itself.
+    It serves its files itself.
     """
     colours = templates["colours.conf"].decode()
     for colour in ("blue", "green"):
         colours = colours.replace(f"server web-{colour}:8000 ", f"server {service}-{colour}:{port} ")
-    colours = colours.replace("keepalive_timeout 5s;", "keepalive_timeout 1s;")
     return {**templates, "colours.conf": colours.encode(), "files.conf": _FILES}
 
 

@@ -65,6 +65,7 @@ RULES = {
     "other-proxy": "labels or a variable by which another proxy finds a colour",
     "allowed-hosts": "a Host header of the probe that the app refuses",
     "host": "what a host lacks, or has taken: docker, compose, tools, ports, an env of its own, a lock",
+    "data": "volumes of the app that the containers of another compose project still have",
     "this-machine": "what the operator lacks here: a docker that builds for the hosts, a registry's password",
     "disk": "disk space or inodes that run out",
     "clock": "a host whose clock differs",
@@ -108,6 +109,8 @@ class Papers:
             "GREENROOM_IMAGE": app.image("release"),
             "GREENROOM_RELEASE": "release",
             "GREENROOM_ENV_FILE": ".env",
+            "GREENROOM_HEALTH_HOST": app.health.host,
+            "GREENROOM_HEALTH_PATH": app.health.path,
         }
         return Document(file, stack, documents.interpolate(self.stacks[file], {**self.env, **own, **more}))
 

@@ -23,12 +23,14 @@ for file in sorted(source.rglob("*")):
 END
 }
 
-if [ "${1-}" = gunicorn ]; then
-    # The deployer migrates, once for all hosts and before any container starts. For development only.
-    if [ "${MIGRATE_ON_START:-no}" = yes ]; then
-        python manage.py migrate --noinput
-    fi
-    publish_static
-fi
+case ${1-} in
+    gunicorn | uvicorn | hypercorn | daphne | granian)
+        # The deployer migrates, once for all hosts and before any container starts. For development only.
+        if [ "${MIGRATE_ON_START:-no}" = yes ]; then
+            python manage.py migrate --noinput
+        fi
+        publish_static
+        ;;
+esac
 
 exec "$@"

@@ -143,7 +143,7 @@ class Soak:
             self.broken.append(f"{when}: the next deploy: {healing.said}")
 
     def _count(self) -> list[Inventory]:
-        time.sleep(8)  # nginx closes its idle connections to a colour after 5 s
+        time.sleep(3)  # nginx closes its idle connections to a colour after 1 s
         return in_parallel(lambda target: inventory.take(target, sizes=True), self._bed.targets)
 
 

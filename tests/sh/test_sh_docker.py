@@ -51,7 +51,9 @@ def test_compose_is_told_of_the_release_and_of_nothing_else(rig: Rig) -> None:
     """COMPOSE_PROJECT_NAME would win over -p inside the file; COMPOSE_FILE over -f."""
     rig.docker(
         colour_call("up -d --no-build", "green"),
-        does="""for name in PROJECT RELEASE IMAGE NETWORK ENV_FILE COLOUR; do eval "echo $name=\\$GREENROOM_$name"; done
+        does="""for name in PROJECT RELEASE IMAGE NETWORK ENV_FILE COLOUR HEALTH_HOST HEALTH_PATH; do
+            eval "echo $name=\\$GREENROOM_$name"
+        done
         echo "left:${COMPOSE_PROJECT_NAME-}${COMPOSE_FILE-}${COMPOSE_PROFILES-}" """,
     )
     rig.colour_runs("green")
@@ -62,7 +64,7 @@ def test_compose_is_told_of_the_release_and_of_nothing_else(rig: Rig) -> None:
     )
     assert outcome.lines == [
         "PROJECT=app", "RELEASE=r1", "IMAGE=app:r1", "NETWORK=settings", "ENV_FILE=releases/r1/.env", "COLOUR=green",
-        "left:",
+        "HEALTH_HOST=app.example.com", "HEALTH_PATH=/healthz", "left:",
     ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def test_a_folder_with_a_compose_file_becomes_a_project_that_loads(folder: Path)
     compose(folder)
     said = init(folder, hosts="deploy@web1, root@web2:2222")
     assert len((folder / "tasks.py").read_text().splitlines()) == 3
-    assert (folder / ".gitignore").read_text() == ".env.*\n!.env.example\n"
+    assert (folder / ".gitignore").read_text() == ".env\n.env.*\n!.env.example\n"
     assert written(folder)["stack"] == {"file": "compose.yaml", "coloured": ["web"]}
     (folder / ".env.prod").write_text("")
     setup = config.load(written(folder), folder)
@@ -95,6 +96,16 @@ def test_the_variables_of_the_file_are_named_without_a_value(folder: Path) -> No
     assert "\n# LEVEL=info\n" in text
     assert "s3cret" not in text + said
     assert "cp .env .env.prod" in said
+
+
+def test_what_is_to_be_typed_next_brings_no_secret_into_git_or_to_a_host(folder: Path) -> None:
+    compose(folder)
+    lay(folder, **{".env": "SECRET_KEY=s3cret"})
+    subprocess.run(["git", "-C", str(folder), "init", "--quiet"], check=True)
+    assert "git add --all && git commit" in init(folder)
+    subprocess.run(["git", "-C", str(folder), "add", "--all"], check=True)
+    listed = subprocess.run(["git", "-C", str(folder), "ls-files", ".env*"], check=True, capture_output=True, text=True)
+    assert listed.stdout.split() == [".env.example"]
 
 
 def test_what_a_deploy_would_say_is_said_now(folder: Path) -> None:
@@ -125,7 +136,7 @@ def test_with_yes_everything_that_is_there_stays(folder: Path) -> None:
     lay(folder, **{".gitignore": "build"})
     said = init(folder)
     assert {name: (folder / name).read_text() for name in mine} == mine
-    assert (folder / ".gitignore").read_text() == "build\n.env.*\n!.env.example\n"
+    assert (folder / ".gitignore").read_text() == "build\n.env\n.env.*\n!.env.example\n"
     assert said.count("kept ") == 3
     assert "add to it: from deploy.tasks import ns" in said
     assert said.rstrip().endswith("greenroom check; greenroom plan; greenroom deploy")

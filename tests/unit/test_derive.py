@@ -623,6 +623,12 @@ def test_of_what_may_end_by_itself_is_said_that_it_is_expected_to_stay() -> None
     assert any(note.startswith("services.queue.restart: each deploy expects it to run") for note in notes)
 
 
+def test_of_what_stays_down_with_a_docker_that_was_killed_is_said_so() -> None:
+    notes = made(SHOP.replace("image: redis:8", "image: redis:8\n    restart: unless-stopped")).notes
+    assert any(note.startswith("services.queue: restart: unless-stopped: where docker is killed") for note in notes)
+    assert not [note for note in made(SHOP).notes if "unless-stopped" in note]
+
+
 @pytest.mark.parametrize("body", ["{image: tool, command: x}", "{build: ., entrypoint: [a], command: x}"])
 def test_what_the_app_s_own_service_cannot_run_is_no_migration(body: str) -> None:
     text = ONCE.replace("{build: ., command: [python, manage.py, migrate]}", body)

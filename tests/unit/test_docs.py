@@ -5,12 +5,18 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import textwrap
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import yaml
+from invoke.parser.context import to_flag
 from jsonschema import Draft202012Validator, ValidationError
+
+from deploy import config, release
+from deploy.source import Templates
+from deploy.tasks import ns
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
@@ -38,6 +44,14 @@ def validator() -> Draft202012Validator:
 def test_the_generated_pages_say_what_the_code_does(generator: ModuleType) -> None:
     for path, text in generator.pages().items():
         assert path.read_text() == text, f"{path.name} is out of date: python docs/generate.py"
+
+
+def test_the_reference_names_flags_as_they_are_typed() -> None:
+    text = (DOCS / "reference.md").read_text()
+    for name in ns.task_names:
+        (part,) = re.findall(rf"^### {re.escape(name)}$(.*?)^##", text, re.DOTALL | re.MULTILINE)
+        typed = {to_flag(each) for argument in ns[name].get_arguments() for each in argument.names}
+        assert set(re.findall(r"^\| `(-[\w-]+)", part, re.MULTILINE)) <= typed
 
 
 def test_a_key_without_words_is_no_key_of_the_schema(generator: ModuleType) -> None:
@@ -73,3 +87,32 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 def test_no_page_is_an_orphan() -> None:
     nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
     assert {page for each in nav for page in each.values()} == {str(p.relative_to(DOCS)) for p in DOCS.rglob("*.md")}
+
+
+def configurations() -> dict[str, dict[str, object]]:
+    """Return what pages say of invoke.yaml: blocks with a part `deploy:`, but for a job of that name."""
+    blocks = {
+        f"{page.name}:{text[: found.start()].count(chr(10)) + 1}": yaml.safe_load(textwrap.dedent(found[1]))
+        for page in PAGES
+        for text in [page.read_text()]
+        for found in re.finditer(r"^ *```yaml\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
+        if re.search(r"^ *deploy:", found[1], re.MULTILINE)
+    }
+    return {
+        place: block["deploy"]
+        for place, block in blocks.items()
+        if "deploy" in block and "script" not in block["deploy"]
+    }
+
+
+@pytest.mark.parametrize("keys", configurations().values(), ids=configurations())
+def test_what_a_page_says_of_invoke_yaml_makes_a_release(tmp_path: Path, keys: dict[str, object]) -> None:
+    data = {"project": "shop", "envs": {"prod": {"hosts": ["web1"]}}, **keys}
+    (tmp_path / "compose.yaml").write_text("services: {web: {build: ., ports: [8000]}}\n")
+    envs = data["envs"]
+    assert isinstance(envs, dict)
+    for env in envs:
+        (tmp_path / f".env.{env}").write_text("REGISTRY_PASSWORD=x\n")
+        setup = config.load(data, tmp_path, env)
+        templates = Templates(setup.templates)
+        assert release.make(setup, release.read(setup, templates), templates).compose_files

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,8 @@ from deploy.recipe import plan
 from deploy.recipe.model import Hook
 from deploy.recipe.steps import Phase, Plan
 
-EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "hooks"
+ROOT = Path(__file__).parent.parent.parent
+EXAMPLES = ROOT / "examples" / "hooks"
 
 
 def program(folder: Path, text: str, name: str = "hook") -> str:
@@ -245,7 +247,7 @@ def test_the_chat_hears_of_success_and_failure(posted: Any, monkeypatch: pytest.
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 def test_the_cdn_and_the_tracker_are_told_with_their_tokens(posted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     address, kept = posted
-    said = example("purge-cdn", "after-settle", monkeypatch, CDN_PURGE_URL=f"{address}/purge", CDN_TOKEN="t1")  # noqa: S106  # opens nothing
+    said = example("purge-cdn", "after-finish", monkeypatch, CDN_PURGE_URL=f"{address}/purge", CDN_TOKEN="t1")  # noqa: S106  # opens nothing
     tracker = {"TRACKER_RELEASES_URL": f"{address}/releases", "TRACKER_TOKEN": "t2"}
     said += example("tell-error-tracker", "after-flip", monkeypatch, **tracker)
     assert "does not hang" not in said, said
@@ -258,16 +260,29 @@ def test_hosts_are_taken_out_of_a_balancer_and_put_back(tmp_path: Path, monkeypa
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("BALANCER", "deploy@lb1")
     happens, _ = occasion(
-        Hook("before-flip", (str(EXAMPLES / "balance"), "out")), Hook("after-settle", (str(EXAMPLES / "balance"), "in"))
+        Hook("before-flip", (str(EXAMPLES / "balance"), "out")), Hook("after-finish", (str(EXAMPLES / "balance"), "in"))
     )
     happens.before(Phase.FLIP)
-    happens.after(Phase.SETTLE)
+    happens.after(Phase.FINISH)
     assert (tmp_path / "log").read_text().splitlines() == [
         "deploy@lb1 touch /etc/balancer/out/web1",
         "deploy@lb1 touch /etc/balancer/out/web2",
         "deploy@lb1 rm -f /etc/balancer/out/web1",
         "deploy@lb1 rm -f /etc/balancer/out/web2",
     ]
+
+
+def test_no_example_hangs_on_a_phase_that_a_deploy_may_lack() -> None:
+    """With --settle=0 nothing follows settle: hosts would stay out of their balancer."""
+    always = {"before-flip", "after-flip", "after-finish", "failure"}
+    texts = {path.name: path.read_text() for path in EXAMPLES.iterdir()}
+    texts["hooks.md"] = re.search(
+        r"\n  hooks:(.*?)\n  host_hooks:", (ROOT / "docs" / "hooks.md").read_text(), re.DOTALL
+    )[1]  # type: ignore[index]
+    for name, text in texts.items():
+        moments = set(re.findall(r"\b((?:before-|after-)\w+|failure): \[", text))
+        assert moments, name
+        assert moments <= always, name
 
 
 def test_shellcheck_finds_nothing_in_the_examples() -> None:

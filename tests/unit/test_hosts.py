@@ -102,6 +102,13 @@ def test_an_old_engine_and_a_full_disk_are_worth_knowing() -> None:
     assert full.what.startswith("3.0 GiB of disk are free")
 
 
+def test_another_project_s_containers_on_our_volumes_stop_a_deploy() -> None:
+    (found,) = hosts.findings(APP, replace(FACTS, volume_users=(("shop_pgdata", "old-db-1", "old"),)), WELL, 0)
+    assert (found.weight, found.rule) == (STOPS, "data")
+    assert found.rule in RULES
+    assert "old-db-1 has shop_pgdata" in found.what
+
+
 def test_what_stops_a_deploy_anyway_stops_it_here_too() -> None:
     bad = replace(FACTS, lacks=("flock",), disk_free=1 << 20)
     tool, disk, locked = hosts.unfit(APP, bad, "locked by ann: holidays")

@@ -432,7 +432,7 @@ def test_what_only_looks_like_a_reason_is_none(read: Papers) -> None:
 
 def test_every_rule_about_files_has_a_case_and_a_name() -> None:
     told = {said[1] for _, said in CASES.values()}
-    of_hosts = {"configuration", "this-machine", "host", "disk", "clock", "mtu", "compose-version"}
+    of_hosts = {"configuration", "this-machine", "host", "data", "disk", "clock", "mtu", "compose-version"}
     assert told | of_hosts == set(RULES)
 
 
