@@ -157,12 +157,13 @@ def status(setup: Setup, connect: Connect, console: Console) -> None:
             {host: [_status_row(app, host, facts)] for host, facts in seen.items()},
         )
     )
+    tell_of_trouble(console, seen)
     for host, facts in seen.items():
         if facts.locked:
             console.say(f"{host}: {lock.describe(facts.locked)}")
         if facts.maintenance:
             console.say(f"{host}: users see the maintenance page: {lock.describe(facts.maintenance, 'put up')}")
-    live = {host: standing.live_release(app, facts) for host, facts in seen.items()}
+    live = {host: standing.live_release(app, facts) for host, facts in seen.items() if not facts.trouble}
     known = sorted({*live.values()} - {""})
     if known and (bare := [host for host in live if not live[host]]):
         console.say(f"nothing is live on {joined(bare)}; the next deploy brings there what the others get")
@@ -278,6 +279,21 @@ def fit(app: App, seen: Mapping[Host, Facts]) -> None:
         raise HostFailures(unfit)
 
 
+def answering(seen: Mapping[Host, Facts]) -> None:
+    """Refuse to take hosts whose docker does not answer for hosts that have nothing."""
+    unfit: dict[str, GreenroomError] = {
+        str(host): Unfit(f"docker does not answer: {facts.trouble}") for host, facts in seen.items() if facts.trouble
+    }
+    if unfit:
+        raise HostFailures(unfit)
+
+
+def tell_of_trouble(console: Console, seen: Mapping[Host, Facts]) -> None:
+    for host, facts in seen.items():
+        if facts.trouble:
+            console.say(f"{host}: docker does not answer: {facts.trouble}")
+
+
 def tell_of_maintenance(console: Console, seen: Mapping[Host, Facts]) -> None:
     """A run changes nothing about it: it is for a person to say when users may see what came."""
     if hosts := [host for host, facts in seen.items() if facts.maintenance]:
@@ -323,6 +339,8 @@ def with_purpose(head: Row, rows: Mapping[Host, Iterable[Row]]) -> tuple[Row, li
 
 
 def _status_row(app: App, host: Host, facts: Facts) -> tuple[str, ...]:
+    if facts.trouble:
+        return (str(host), *["?"] * 7)
     live = standing.live_release(app, facts)
     stored = facts.stored(live)
     settings = facts.of(app.settings_stack)

@@ -12,9 +12,18 @@ from typing import IO, TYPE_CHECKING
 from deploy import envfile, lock, release, source
 from deploy.apply import ask, listen
 from deploy.console.events import Event
-from deploy.errors import Failed, GreenroomError, HostFailures, Interrupted, NeedsHuman, Refused, Unfit
+from deploy.errors import Failed, GreenroomError, Interrupted, NeedsHuman, Refused
 from deploy.fleet import AT_ONCE
-from deploy.flow import consent, finish, fit, tell_of_maintenance, tell_of_waiting, with_purpose
+from deploy.flow import (
+    answering,
+    consent,
+    finish,
+    fit,
+    tell_of_maintenance,
+    tell_of_trouble,
+    tell_of_waiting,
+    with_purpose,
+)
 from deploy.lock import LEASE
 from deploy.recipe import facts as questions
 from deploy.recipe import logs as log_words
@@ -57,9 +66,7 @@ def ps(setup: Setup, connect: Connect, console: Console) -> None:
     console.table(
         *with_purpose(("host", "stack", "service", "state", "health", "restarts", "since (UTC)", "image"), rows)
     )
-    for host, facts in seen.items():
-        if facts.trouble:
-            console.say(f"{host}: docker does not answer: {facts.trouble}")
+    tell_of_trouble(console, seen)
 
 
 def _containers(app: App, host: Host, facts: Facts) -> list[tuple[str, ...]]:
@@ -93,6 +100,7 @@ def releases(setup: Setup, connect: Connect, console: Console) -> None:
         for stored in facts.releases
     ]
     console.table(("release", "host", "is", "replaced", "made by", "of"), sorted(rows, reverse=True))
+    tell_of_trouble(console, seen)
 
 
 def _use(app: App, facts: Facts, release_id: str) -> str:
@@ -274,6 +282,7 @@ def prune(setup: Setup, connect: Connect, console: Console, keep: int = 0) -> No
     fleet = connect()
     with engaged(app, fleet, console, "prune") as run:
         before = run.observe()
+        answering(before)
         planned = {host: upkeep.plan_prune(app, facts, release.who()) for host, facts in before.items()}
         consent(planned, console, yes=True)
         if not any(each.steps for each in planned.values()):
@@ -301,7 +310,9 @@ def diff_env(setup: Setup, connect: Connect, console: Console) -> None:
     """
     app = setup.app
     fleet = connect()
-    live = _lives(app, observe(app, fleet))
+    seen = observe(app, fleet)
+    answering(seen)
+    live = _lives(app, seen)
     theirs = fleet.each(lambda m: _own_files(app, m, live[m.host], ".env"))
     rows = []
     for host, found in theirs.items():
@@ -426,7 +437,7 @@ def _settings(
     fleet = connect()
     with engaged(setup.app, fleet, console, verb) as run:
         seen = run.observe()
-        _answering(seen)
+        answering(seen)
         planned = {host: plan(host, facts) for host, facts in seen.items()}
         consent(planned, console, yes=yes)
         if not any(each.steps for each in planned.values()):
@@ -448,7 +459,7 @@ def settings_reload(setup: Setup, connect: Connect, console: Console) -> None:
     fleet = connect()
     with engaged(setup.app, fleet, console, "settings.reload") as run:
         seen = run.observe()
-        _answering(seen)
+        answering(seen)
         planned = {host: upkeep.plan_reload(setup.app, facts, release.who(), conf) for host, facts in seen.items()}
         consent(planned, console, yes=True)
         _all_or_none(run, planned, lambda _: source.pack(NO_SOURCE, (), release.aside(own)))
@@ -472,7 +483,7 @@ def maintenance(setup: Setup, connect: Connect, console: Console, reason: str = 
     fleet = connect()
     with engaged(app, fleet, console, verb) as run:
         seen = run.observe()
-        _answering(seen)
+        answering(seen)
         if not text and not any(facts.maintenance for facts in seen.values()):
             console.emit(Event("ended", text="nothing to do: users are let in"))
             return
@@ -483,14 +494,6 @@ def maintenance(setup: Setup, connect: Connect, console: Console, reason: str = 
         console.emit(
             Event("ended", text=f"users see the maintenance page of {where}" if text else f"open again: {where}")
         )
-
-
-def _answering(seen: Mapping[Host, Facts]) -> None:
-    unfit: dict[str, GreenroomError] = {
-        str(host): Unfit(f"docker does not answer: {facts.trouble}") for host, facts in seen.items() if facts.trouble
-    }
-    if unfit:
-        raise HostFailures(unfit)
 
 
 def _all_or_none(run: Run, planned: Plans, parcels: Callable[[Parcel], IO[bytes]]) -> None:

@@ -137,6 +137,7 @@ def unstage(setup: Setup, connect: Connect, console: Console) -> None:
     fleet = connect()
     with engaged(app, fleet, console, "unstage") as run:
         seen = run.observe()
+        flow.answering(seen)
         planned = {host: stages.plan_unstage(app, facts, release.who()) for host, facts in seen.items()}
         gone = [f"{host}: {each.note}" for host, each in planned.items() if each.steps]
         if not gone:
@@ -157,7 +158,9 @@ def preview(setup: Setup, connect: Connect, console: Console, port: int) -> None
     """
     app = setup.app
     fleet = connect()
-    (host, facts), *_ = observe(app, fleet).items()
+    seen = observe(app, fleet)
+    flow.answering(seen)
+    (host, facts), *_ = seen.items()
     idle = standing.idle_colour(facts)
     shown = waiting.release_of(app, facts, idle)
     if not host.takes(app.service):

@@ -60,6 +60,41 @@ def test_ps_shows_no_container_of_a_project_that_only_begins_alike(operator_of: 
     assert "app-shop" not in operator.text
 
 
+DOWN = "Cannot connect to the Docker daemon"
+
+
+@pytest.mark.parametrize("story", [flow.status, operate.ps, operate.releases])
+def test_a_docker_that_does_not_answer_on_one_host_is_told_beside_what_the_others_say(
+    operator_of: Any, story: Any
+) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    list(operator.world.boxes.values())[1].no_docker = DOWN
+    operator.does(story)
+    assert operator.live()[0] in operator.text
+    assert f"web2: docker does not answer: {DOWN}" in operator.text.splitlines()
+    assert not [row for row in operator.text.splitlines() if row.startswith("web2  ") and "?" not in row]
+    assert "nothing is live" not in operator.text
+
+
+@pytest.mark.parametrize(
+    "story",
+    [staging.unstage, functools.partial(staging.preview, port=0), operate.prune, operate.diff_env],
+    ids=["unstage", "preview", "prune", "env.diff"],
+)
+def test_a_docker_that_does_not_answer_is_not_taken_for_a_host_that_has_nothing(operator_of: Any, story: Any) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    operator.write("2")
+    operator.stage()
+    list(operator.world.boxes.values())[1].no_docker = DOWN
+    before = operator.world.writes()
+    with pytest.raises(HostFailures, match=f"^web2: docker does not answer: {DOWN}$") as refused:
+        operator.does(story, hosts="web2" if "preview" in str(story) else "")
+    assert refused.value.exit_code == 2
+    assert operator.world.writes() == before
+
+
 def test_releases_tells_the_live_one_from_the_ways_back(operator_of: Any) -> None:
     operator = operator_of()
     operator.deploy()
