@@ -29,6 +29,7 @@ from deploy.recipe import facts as questions
 from deploy.recipe import logs as log_words
 from deploy.recipe import shell, standing, upkeep, waiting
 from deploy.recipe.logs import LogLine, Wanted
+from deploy.recipe.shapes import joined
 from deploy.recipe.shell import Script
 from deploy.recipe.steps import Phase
 from deploy.run import STOPPED, Terms, engaged, no_parcels, observe
@@ -459,11 +460,11 @@ def settings_reload(setup: Setup, connect: Connect, console: Console) -> None:
     fleet = connect()
     with engaged(setup.app, fleet, console, "settings.reload") as run:
         seen = run.observe()
-        answering(seen)
+        served = _served(setup.app, seen)
         planned = {host: upkeep.plan_reload(setup.app, facts, release.who(), conf) for host, facts in seen.items()}
         consent(planned, console, yes=True)
         _all_or_none(run, planned, lambda _: source.pack(NO_SOURCE, (), release.aside(own)))
-        console.emit(Event("ended", text=f"nginx has {conf} on {', '.join(map(str, seen))}"))
+        console.emit(Event("ended", text=f"nginx has {conf} on {served}"))
 
 
 # --- maintenance -----------------------------------------------------------------------------------------------
@@ -483,17 +484,33 @@ def maintenance(setup: Setup, connect: Connect, console: Console, reason: str = 
     fleet = connect()
     with engaged(app, fleet, console, verb) as run:
         seen = run.observe()
-        answering(seen)
+        served = _served(app, seen)
         if not text and not any(facts.maintenance for facts in seen.values()):
             console.emit(Event("ended", text="nothing to do: users are let in"))
             return
         planned = {host: upkeep.plan_maintenance(app, facts, who, text, reason) for host, facts in seen.items()}
         consent(planned, console, yes=True)
         _all_or_none(run, planned, no_parcels)
-        where = ", ".join(map(str, seen))
         console.emit(
-            Event("ended", text=f"users see the maintenance page of {where}" if text else f"open again: {where}")
+            Event("ended", text=f"users see the maintenance page of {served}" if text else f"open again: {served}")
         )
+
+
+def _served(app: App, seen: Mapping[Host, Facts]) -> str:
+    """Name the hosts to which users are sent: the others have no nginx.
+
+    Raises:
+        Refused: there is none.
+
+    """
+    answering(seen)
+    found = [host for host, facts in seen.items() if facts.serves(app)]
+    if not found:
+        raise Refused(
+            f"no user is sent to {joined(seen)} (deploy.envs.{app.env}.runs): no {app.proxy} is there",
+            mend=f"say it of those that run {app.service}",
+        )
+    return joined(found)
 
 
 def _all_or_none(run: Run, planned: Plans, parcels: Callable[[Parcel], IO[bytes]]) -> None:
