@@ -409,7 +409,12 @@ def settings_up(setup: Setup, connect: Connect, console: Console) -> None:
 
 
 def settings_restart(setup: Setup, connect: Connect, console: Console, services: Sequence[str], *, yes: bool) -> None:
-    """Restart services of the settings stack, each warmly: all but nginx, unless that one is named."""
+    """Restart services of the settings stack, each warmly: all but nginx, unless that one is named.
+
+    Raises:
+        Refused: one that is named runs on none of these hosts.
+
+    """
     _settings(
         setup,
         connect,
@@ -417,6 +422,7 @@ def settings_restart(setup: Setup, connect: Connect, console: Console, services:
         "settings.restart",
         lambda _, facts: upkeep.plan_restart(setup.app, facts, release.who(), services),
         yes=yes,
+        named=services,
     )
 
 
@@ -433,12 +439,25 @@ def settings_down(setup: Setup, connect: Connect, console: Console, *, yes: bool
 
 
 def _settings(
-    setup: Setup, connect: Connect, console: Console, verb: str, plan: Callable[[Host, Facts], Plan], *, yes: bool
+    setup: Setup,
+    connect: Connect,
+    console: Console,
+    verb: str,
+    plan: Callable[[Host, Facts], Plan],
+    *,
+    yes: bool,
+    named: Sequence[str] = (),
 ) -> None:
     fleet = connect()
     with engaged(setup.app, fleet, console, verb) as run:
         seen = run.observe()
         answering(seen)
+        stack = setup.app.settings_stack
+        if unknown := set(named) - {c.service for facts in seen.values() for c in facts.of(stack) if c.runs}:
+            raise Refused(
+                f"no {' and no '.join(sorted(unknown))} of {stack} runs on {joined(seen)}",
+                mend="see: inv ps; what is not running is started by: inv settings.up",
+            )
         planned = {host: plan(host, facts) for host, facts in seen.items()}
         consent(planned, console, yes=yes)
         if not any(each.steps for each in planned.values()):

@@ -479,11 +479,22 @@ def test_settings_restart_spares_nginx_unless_it_is_named_and_then_asks(operator
     operator.deploy()
     operator.does(functools.partial(operate.settings_restart, yes=False), ())
     assert "web1: celery, celery-beat, postgres, redis restarted" in operator.text
-    operator.does(functools.partial(operate.settings_restart, yes=False), ("redis", "unknown"))
+    operator.does(functools.partial(operate.settings_restart, yes=False), ("redis",))
     assert "web1: redis restarted" in operator.text
     with pytest.raises(Refused, match="users get no answer"):
         operator.does(functools.partial(operate.settings_restart, yes=False), ("nginx",))
     operator.does(functools.partial(operate.settings_restart, yes=True), ("nginx",))
+
+
+def test_settings_restart_of_a_service_that_runs_nowhere_is_refused_and_touches_no_other(operator_of: Any) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    before = operator.world.writes()
+    with pytest.raises(Refused, match="no redsi of app-setting-prod runs on web1, web2\nsee: inv ps"):
+        operator.does(functools.partial(operate.settings_restart, yes=False), ("redis", "redsi"))
+    assert operator.world.writes() == before
+    operator.does(functools.partial(operate.settings_restart, yes=False), ("postgres",))  # web2 has none
+    assert "web1: postgres restarted" in operator.text
 
 
 def conf(operator: Any, text: str) -> None:
