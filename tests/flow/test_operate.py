@@ -267,6 +267,17 @@ def test_prune_leaves_alone_what_a_container_runs(operator_of: Any) -> None:
     assert first in box.releases
 
 
+def test_prune_leaves_a_standby_all_that_it_takes_to_go_back_to_it(operator_of: Any) -> None:
+    operator = operator_of(standby=True)
+    deployed(operator, "1")
+    conf(operator, "events {}")
+    (newest,) = deployed(operator, "2")
+    operator.rollback()
+    operator.does(operate.prune, 1)
+    operator.rollback(newest)
+    assert operator.live() == [newest]
+
+
 def test_with_nothing_to_prune_nothing_is_written(operator_of: Any) -> None:
     operator = operator_of()
     deployed(operator, "1", "2")
