@@ -225,7 +225,8 @@ class Run:
         try:
             self.phase(Phase.FINISH, planned, parcels)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the same
-            again = {"rollback": f"rollback --to={to.id}", "promote": "deploy --force"}.get(verb, f"{verb} --force")
+            # A deploy after a promote could bring another source than the one that was staged.
+            again = f"rollback --to={to.id}" if verb in {"rollback", "promote"} else f"{verb} --force"
             raise NeedsHuman(
                 f"{str(error) or STOPPED}\n"
                 f"{to.id} is live on {joined(planned)}; what came before it is not cleared away.",
