@@ -229,7 +229,8 @@ class Run:
             again = f"rollback --to={to.id}" if verb in {"rollback", "promote"} else f"{verb} --force"
             raise NeedsHuman(
                 f"{str(error) or STOPPED}\n"
-                f"{to.id} is live on {joined(planned)}; what came before it is not cleared away.",
+                f"{to.id} is {'staged' if verb == 'stage' else 'live'} on {joined(planned)}; "
+                "what came before it is not cleared away.",
                 mend=f"to clear it: inv {again} --env={self.app.env}",
             ) from None
         return finishes
