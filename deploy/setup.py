@@ -50,6 +50,12 @@ def setup(configured: Setup, connect: Callable[[], Fleet], console: Console, opt
     planned = {
         host: recipe.plan(app, users[str(host)], ground, of_docker=options.of_docker) for host, ground in seen.items()
     }
+    for host in seen:
+        if not wanted[str(host)]:
+            console.say(
+                f"{host}: this is about {users[str(host)]}, as whom you came: hosts names nobody. If deploys log in as "
+                f"somebody else, say so in deploy.envs.{app.env}.hosts: NAME@{host}"
+            )
     _tell(planned, console)
     if any(each.steps for each in planned.values()):
         if not options.yes and not console.confirm("Go on?"):
