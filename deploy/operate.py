@@ -365,10 +365,12 @@ def _with_env(setup: Setup, fleet: Fleet, seen: Mapping[Host, Facts], run: str) 
     live = set(_lives(app, seen).values())
     confs = {facts.conf for facts in seen.values() if facts.serves(app)}
     first = seen[fleet.leader].stored(max(live))
-    if len(live) > 1 or len(confs) > 1 or not first or not first.record:
+    if len(live) > 1 or not first or not first.record:
         raise Refused(
             f"the hosts differ: {', '.join(sorted(live))} are live", mend="a deploy brings the env, too: inv deploy"
         )
+    if len(confs) > 1:
+        raise Refused("the hosts differ: nginx has not the same configuration everywhere", mend="inv settings.reload")
     theirs = fleet.each(lambda m: _own_files(app, m, first.id, *(() if m.host == fleet.leader else (".env",)), run=run))
     differs = any(
         found[".env"].removesuffix(b"\n") != setup.env_of(host).content.removesuffix(b"\n")

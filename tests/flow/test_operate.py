@@ -413,8 +413,20 @@ def test_env_push_wants_one_release_to_begin_from(operator_of: Any) -> None:
     operator.deploy()
     operator.write("2")
     operator.deploy(hosts="web1")
-    with pytest.raises(Refused, match="the hosts differ"):
+    with pytest.raises(Refused, match=r"the hosts differ: \S+, \S+ are live"):
         operator.does(operate.push_env, Options())
+
+
+def test_env_push_wants_one_nginx_configuration_to_begin_from(operator_of: Any) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    conf(operator, "events {}")
+    operator.does(operate.settings_reload, hosts="web1")
+    with pytest.raises(Refused, match=r"nginx has not the same configuration everywhere\ninv settings\.reload"):
+        operator.does(operate.push_env, Options())
+    operator.does(operate.settings_reload)
+    operator.does(operate.push_env, Options(force=True))
+    operator.assert_whole()
 
 
 @pytest.mark.parametrize("hosts", [1, pytest.param(3, marks=pytest.mark.long)])
