@@ -1,4 +1,4 @@
-"""What operators do between deploys, as stories: look closer, run something in what is live."""
+"""What operators do between deploys, as stories: look, run something in what is live, change what is beside it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from deploy.flow import (
     consent,
     finish,
     fit,
+    purposes,
     tell_of_maintenance,
     tell_of_trouble,
     tell_of_waiting,
@@ -353,7 +354,7 @@ def push_env(setup: Setup, connect: Connect, console: Console, options: Options)
         }
         consent(planned, console, yes=options.yes)
         run.carry_out("env.push", planned, made.release, release.Parcels(NO_SOURCE, made).open, options.batching)
-        console.emit(Event("ended", text=f"{made.release.id} is live on {', '.join(host.purpose for host in seen)}"))
+        console.emit(Event("ended", text=f"{made.release.id} is live on {purposes(seen)}"))
 
 
 NO_SOURCE = Tree({}, "")

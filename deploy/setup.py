@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from deploy.apply import Circumstances, apply, ask
 from deploy.console.events import Event
-from deploy.errors import Failed, HostFailures, Refused, Unfit
+from deploy.errors import Failed, HostFailures, Refused
 from deploy.recipe import nginx
 from deploy.recipe import setup as recipe
 from deploy.recipe.steps import Phase
-from deploy.run import no_parcels
+from deploy.run import no_parcels, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,11 +74,7 @@ def _surveyed(configured: Setup, fleet: Fleet, users: dict[str, str]) -> dict[Ho
 
 
 def _tell(planned: dict[Host, Plan], console: Console) -> None:
-    refused: dict[str, GreenroomError] = {
-        str(host): Unfit("; ".join(each.refusals)) for host, each in planned.items() if each.refusals
-    }
-    if refused:
-        raise HostFailures(refused)
+    refuse({host: each.refusals for host, each in planned.items()})
     for host, each in planned.items():
         console.say(f"{host}: {each.note}" + ("" if each.steps else ": it is ready, nothing to do"))
     steps = [(str(host), step) for host, each in planned.items() for step in each.of(Phase.PREPARE)]

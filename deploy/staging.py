@@ -96,7 +96,7 @@ def promote(setup: Setup, connect: Connect, console: Console, options: Options) 
         part = replace(run, fleet=fleet.part(planned))
         part.carry_out("promote", planned, to, no_parcels, options.batching)
         back = f"; the way back to {to.replaces}: inv rollback --env={app.env}" if to.replaces else ""
-        console.emit(Event("ended", text=f"{to.id} is live on {', '.join(host.purpose for host in seen)}{back}"))
+        console.emit(Event("ended", text=f"{to.id} is live on {flow.purposes(seen)}{back}"))
 
 
 def _staged(app: App, seen: Mapping[Host, Facts]) -> dict[Host, Release]:
