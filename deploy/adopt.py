@@ -109,7 +109,7 @@ def init(folder: Path, console: Console, answers: Answers) -> None:
     """Write what a project needs, and say what to type next.
 
     Raises:
-        Refused: it is a project already, or nothing in the folder says how it runs.
+        Refused: it is a project already, nothing in the folder says how it runs, or nothing can be written there.
         ConfigError: the compose file cannot be deployed as it is; the message says what to change.
 
     """
@@ -130,9 +130,14 @@ def init(folder: Path, console: Console, answers: Answers) -> None:
     served, passed_over = _served_by_a_front(folder, keys["stack"])
     # Whoever breaks it off may say it again: what makes a project of the folder comes last.
     files |= {**dict(_templates(found, keys, served)), FILE: _configuration(keys)}
-    _ignore(folder / ".gitignore", console)
-    for name, text in files.items():
-        _put(folder / name, name, text, console, answers)
+    try:
+        _ignore(folder / ".gitignore", console)
+        for name, text in files.items():
+            _put(folder / name, name, text, console, answers)
+    except OSError as error:
+        raise Refused(
+            f"{error.filename} cannot be written: {error.strerror}", mend="mend that, and say it again"
+        ) from None
     for note in (*notes, *passed_over, *_rehearse(folder)):
         console.say(f"note: {note}")
     console.say("\n".join(["next:", *(f"  {line}" for line in _next(folder, keys))]))

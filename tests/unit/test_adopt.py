@@ -150,6 +150,15 @@ def test_of_a_gitignore_that_is_there_no_byte_changes(folder: Path) -> None:
     assert (folder / ".gitignore").read_bytes() == mine + b".env\n.env.*\n!.env.example\n"
 
 
+def test_what_cannot_be_written_is_a_refusal_and_no_fault_of_ours(folder: Path) -> None:
+    compose(folder)
+    (folder / "templates").write_text("a file of mine")
+    with pytest.raises(Refused, match=r"templates.* cannot be written: Not a directory"):
+        init(folder)
+    (folder / "templates").unlink()
+    init(folder)
+
+
 class Leaves(Person):
     """Somebody who presses Ctrl-C at the first question about a file of nginx."""
 
