@@ -22,6 +22,7 @@ from deploy.recipe.logs import Wanted
 from deploy.recipe.model import App, Host
 from deploy.recipe.steps import Phase
 from deploy.run import Run
+from deploy.source import Templates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -360,8 +361,13 @@ def test_env_push_brings_the_env_and_nothing_else_blue_green(operator_of: Any) -
     assert set(operator.live()) == {first}
 
 
-def test_a_deploy_of_the_same_source_has_nothing_to_do_after_an_env_push(operator_of: Any) -> None:
+@pytest.mark.parametrize("end", ["\n", ""], ids=["newline", "none"])
+def test_a_deploy_of_the_same_source_has_nothing_to_do_after_an_env_push(operator_of: Any, end: str) -> None:
+    """Whether the compose file ends with a newline or not: a host tells it line by line."""
     operator = operator_of()
+    (operator.folder / "templates").mkdir()
+    colour = Templates(operator.setup().templates).read("colour.yml").decode()
+    (operator.folder / "templates" / "colour.yml").write_text(colour.rstrip("\n") + end)
     operator.deploy()
     env(operator, "DJANGO_SECRET_KEY=an0ther-marker\n")
     operator.does(operate.push_env, Options())
