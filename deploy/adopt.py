@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from deploy import config, release, source
+from deploy import config, flags, release, source
 from deploy.config import FILE
 from deploy.errors import ConfigError, GreenroomError, Refused
 from deploy.recipe import compose, derive
@@ -109,7 +109,7 @@ def init(folder: Path, console: Console, answers: Answers) -> None:
     """Write what a project needs, and say what to type next.
 
     Raises:
-        Refused: it is a project already, or nothing in the folder says how it runs.
+        Refused: it is a project already, nothing in the folder says how it runs, or nothing can be written there.
         ConfigError: the compose file cannot be deployed as it is; the message says what to change.
 
     """
@@ -118,18 +118,26 @@ def init(folder: Path, console: Console, answers: Answers) -> None:
             f"{folder / FILE} has a part `deploy:`, so this is a project already", mend="see what is missing: inv check"
         )
     found = look(folder)
+    if answers.port:
+        found = replace(found, port=flags.port(answers.port))
     console.say(f"found: {_describe(found)}")
     files = dict(_new_app(folder, found))
     if files:
         found = replace(found, compose_file=COMPOSE_FILES[0])
     keys, notes = _keys(folder, found, answers, console, files.get(COMPOSE_FILES[0], ""))
     config.refuse_odd(**{key: keys[key] for key in ("project", "hosts", "domain", "health")})
-    files |= {"tasks.py": TASKS, FILE: _configuration(keys), ".env.example": _env_example(folder, found, files)}
+    files |= {"tasks.py": TASKS, ".env.example": _env_example(folder, found, files)}
     served, passed_over = _served_by_a_front(folder, keys["stack"])
-    files |= dict(_templates(found, keys, served))
-    for name, text in files.items():
-        _put(folder / name, name, text, console, answers)
-    _ignore(folder / ".gitignore", console)
+    # Whoever breaks it off may say it again: what makes a project of the folder comes last.
+    files |= {**dict(_templates(found, keys, served)), FILE: _configuration(keys)}
+    try:
+        _ignore(folder / ".gitignore", console)
+        for name, text in files.items():
+            _put(folder / name, name, text, console, answers)
+    except OSError as error:
+        raise Refused(
+            f"{error.filename} cannot be written: {error.strerror}", mend="mend that, and say it again"
+        ) from None
     for note in (*notes, *passed_over, *_rehearse(folder)):
         console.say(f"note: {note}")
     console.say("\n".join(["next:", *(f"  {line}" for line in _next(folder, keys))]))
@@ -302,8 +310,7 @@ def _suggested(adopted: Adopted, found: Found, answers: Answers, migrate: str) -
     if not any("migrate" in command for command in commands.values()):
         commands = {"": migrate, **commands}  # the kind's own: what the file runs once does not say it
     migrate = together(commands.values())
-    port = int(answers.port) if answers.port.isdecimal() else 0
-    adopted = replace(adopted, migrate=tuple(shlex.split(migrate)), port=port)
+    adopted = replace(adopted, migrate=tuple(shlex.split(migrate)), port=found.port if answers.port else 0)
     try:
         outline(adopted)
     except ConfigError as error:
@@ -506,7 +513,8 @@ def _ignore(path: Path, console: Console) -> None:
     before = _text(path)
     new = [line for line in IGNORED if line not in before.splitlines()]
     if new:
-        path.write_text(before + ("\n" if before and not before.endswith("\n") else "") + "\n".join(new) + "\n")
+        with path.open("a") as file:  # whatever else stands there stays as it is, byte for byte
+            file.write(("\n" if before and not before.endswith("\n") else "") + "\n".join(new) + "\n")
         console.say(f"{'added to' if before else 'wrote  '} .gitignore: {' '.join(new)}")
 
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_AGO = re.compile(r"(?:(\d+)d)?((?:\d+[hms])*)")
-_TIME = re.compile(r"\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d)?)?")
+_AGO = re.compile(r"(?:(\d+)d)?((?:\d+[hms])*)", re.ASCII)
+_TIME = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?", re.ASCII)
 
 
 def kept(text: str) -> int:
@@ -43,13 +43,15 @@ def port(text: str) -> int:
 
 
 def names(text: str, flag: str) -> tuple[str, ...]:
-    """Read names of services, separated by commas.
+    """Read names of services, separated by commas; none where nothing is said, which means all of them.
 
     Raises:
-        ConfigError: one of them can be no service's name.
+        ConfigError: one of them can be no service's name, or there is none between the commas.
 
     """
     found = tuple(name.strip() for name in text.split(",") if name.strip())
+    if text and not found:
+        raise ConfigError(f"{flag}: {text!r} names no service")
     for name in found:
         if not _NAME.fullmatch(name):
             raise ConfigError(f"{flag}: {name!r} is no name of a service")
@@ -69,8 +71,8 @@ def since(text: str) -> str:
         return ""
     if ago := _AGO.fullmatch(text):
         return f"{int(ago[1] or 0) * 24}h{ago[2]}"
-    if _TIME.fullmatch(text):
-        return text if "T" not in text or re.search(r"Z|[+-]\d\d:\d\d$", text) else f"{text}Z"
+    if time := _TIME.fullmatch(text):
+        return text + ("" if time[2] else "Z" if time[1] else "T00:00:00Z")
     raise ConfigError(f"--since: {text!r} is no time", mend="say how long ago, like 90s, 10m, 2h, 3d, or a time")
 
 

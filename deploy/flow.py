@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from deploy import clock, lock, papers, release, source
 from deploy.apply import ask
 from deploy.console.events import Event
-from deploy.errors import ConfigError, Failed, GreenroomError, HostFailures, Interrupted, NeedsHuman, Refused, Unfit
+from deploy.errors import ConfigError, Failed, GreenroomError, HostFailures, Interrupted, NeedsHuman, Refused
 from deploy.recipe import facts as questions
 from deploy.recipe import image, preflight, standing, waiting
 from deploy.recipe import plan as plans
 from deploy.recipe.shapes import joined
 from deploy.recipe.steps import Phase
-from deploy.run import STOPPED, Batching, Terms, engaged, means_of, no_parcels, observe
+from deploy.run import STOPPED, Batching, Terms, engaged, means_of, no_parcels, observe, refuse
 from deploy.source import Templates
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def deploy(setup: Setup, connect: Connect, console: Console, options: Options) -
         )
         before = made.release.replaces
         back = f"; the way back to {before}: inv rollback --env={setup.app.env}" if before else ""
-        console.emit(Event("ended", text=f"{made.release.id} is live on {_purposes(seen)}{back}"))
+        console.emit(Event("ended", text=f"{made.release.id} is live on {purposes(seen)}{back}"))
 
 
 def rollback(setup: Setup, connect: Connect, console: Console, to: str = "", options: Options = EVERYWHERE) -> None:
@@ -102,7 +102,7 @@ def rollback(setup: Setup, connect: Connect, console: Console, to: str = "", opt
             tell_of_waiting(setup.app, console, seen, but=target)
         run.carry_out("rollback", planned, next(iter(wanted.values())), no_parcels, options.batching)
         said = "was live already, and what was left beside it is cleared away" if is_there else "is live again"
-        console.emit(Event("ended", text=f"{target} {said} on {_purposes(seen)}"))
+        console.emit(Event("ended", text=f"{target} {said} on {purposes(seen)}"))
 
 
 def plan(setup: Setup, connect: Connect, console: Console, options: Options) -> None:
@@ -157,12 +157,13 @@ def status(setup: Setup, connect: Connect, console: Console) -> None:
             {host: [_status_row(app, host, facts)] for host, facts in seen.items()},
         )
     )
+    tell_of_trouble(console, seen)
     for host, facts in seen.items():
         if facts.locked:
             console.say(f"{host}: {lock.describe(facts.locked)}")
         if facts.maintenance:
             console.say(f"{host}: users see the maintenance page: {lock.describe(facts.maintenance, 'put up')}")
-    live = {host: standing.live_release(app, facts) for host, facts in seen.items()}
+    live = {host: standing.live_release(app, facts) for host, facts in seen.items() if not facts.trouble}
     known = sorted({*live.values()} - {""})
     if known and (bare := [host for host in live if not live[host]]):
         console.say(f"nothing is live on {joined(bare)}; the next deploy brings there what the others get")
@@ -254,11 +255,7 @@ def _show(setup: Setup, made: release.Made, console: Console) -> None:
 
 def consent(planned: Plans, console: Console, *, yes: bool) -> None:
     """Refuse what a host cannot take, and ask for what nobody should be surprised by."""
-    refused: dict[str, GreenroomError] = {
-        str(host): Unfit("; ".join(each.refusals)) for host, each in planned.items() if each.refusals
-    }
-    if refused:
-        raise HostFailures(refused)
+    refuse({host: each.refusals for host, each in planned.items()})
     asks = [f"{host}: {ask}" for host, each in planned.items() for ask in each.asks]
     if not asks or yes:
         return
@@ -269,13 +266,18 @@ def consent(planned: Plans, console: Console, *, yes: bool) -> None:
 
 
 def fit(app: App, seen: Mapping[Host, Facts]) -> None:
-    unfit: dict[str, GreenroomError] = {
-        str(host): Unfit("; ".join(reasons))
-        for host, facts in seen.items()
-        if (reasons := standing.fitness(app, facts))
-    }
-    if unfit:
-        raise HostFailures(unfit)
+    refuse({host: standing.fitness(app, facts) for host, facts in seen.items()})
+
+
+def answering(seen: Mapping[Host, Facts]) -> None:
+    """Refuse to take hosts whose docker does not answer for hosts that have nothing."""
+    refuse({host: [f"docker does not answer: {facts.trouble}"] for host, facts in seen.items() if facts.trouble})
+
+
+def tell_of_trouble(console: Console, seen: Mapping[Host, Facts]) -> None:
+    for host, facts in seen.items():
+        if facts.trouble:
+            console.say(f"{host}: docker does not answer: {facts.trouble}")
 
 
 def tell_of_maintenance(console: Console, seen: Mapping[Host, Facts]) -> None:
@@ -303,7 +305,7 @@ def _stored(app: App, facts: Facts, host: Host, target: str) -> Release:
     raise Refused(f"{what}; there are: {there} (the last {app.keep} are kept)", mend="say which: inv rollback --to=ID")
 
 
-def _purposes(hosts: Iterable[Host]) -> str:
+def purposes(hosts: Iterable[Host]) -> str:
     return ", ".join(host.purpose for host in hosts)
 
 
@@ -323,6 +325,8 @@ def with_purpose(head: Row, rows: Mapping[Host, Iterable[Row]]) -> tuple[Row, li
 
 
 def _status_row(app: App, host: Host, facts: Facts) -> tuple[str, ...]:
+    if facts.trouble:
+        return (str(host), *["?"] * 7)
     live = standing.live_release(app, facts)
     stored = facts.stored(live)
     settings = facts.of(app.settings_stack)

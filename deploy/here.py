@@ -43,6 +43,9 @@ OF_DOCKER = ("DOCKER_", "BUILDX_", "BUILDKIT_", "XDG_")
 PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"})
 """What docker gets of the operator's environment. The rest stays away: it would win over the env file in compose."""
 
+PLATFORM = "DOCKER_DEFAULT_PLATFORM"
+"""Not the operator's to say: it is that of the hosts (host/here.sh)."""
+
 
 @dataclass(frozen=True)
 class Workshop:
@@ -269,5 +272,5 @@ def _environment() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if name in ENVIRONMENT or name.upper() in PROXIES or name.startswith(OF_DOCKER)
+        if name in ENVIRONMENT or name.upper() in PROXIES or (name.startswith(OF_DOCKER) and name != PLATFORM)
     }

@@ -139,11 +139,11 @@ def run(words: tuple[str, ...], facts: Mapping[str, Any], limit: float) -> tuple
     with process:
         try:
             said, _ = process.communicate(json.dumps(facts).encode() + b"\n", timeout=limit)
+            trouble = f"failed (exit status {process.returncode})" if process.returncode else ""
         except BaseException as error:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
-            return [], f"was ended after {limit:g} s (deploy.hook_timeout)"
-    lines = said.decode(errors="replace").splitlines()
-    return lines, f"failed (exit status {process.returncode})" if process.returncode else ""
+            said, trouble = error.output or b"", f"was ended after {limit:g} s (deploy.hook_timeout)"
+    return said.decode(errors="replace").splitlines(), trouble

@@ -1,4 +1,4 @@
-"""What operators do between deploys, as stories: look closer, run something in what is live."""
+"""What operators do between deploys, as stories: look, run something in what is live, change what is beside it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,25 @@ from typing import IO, TYPE_CHECKING
 from deploy import envfile, lock, release, source
 from deploy.apply import ask, listen
 from deploy.console.events import Event
-from deploy.errors import Failed, GreenroomError, HostFailures, Interrupted, NeedsHuman, Refused, Unfit
+from deploy.errors import Failed, GreenroomError, Interrupted, NeedsHuman, Refused
 from deploy.fleet import AT_ONCE
-from deploy.flow import consent, finish, fit, tell_of_maintenance, tell_of_waiting, with_purpose
+from deploy.flow import (
+    answering,
+    consent,
+    finish,
+    fit,
+    purposes,
+    tell_of_maintenance,
+    tell_of_trouble,
+    tell_of_waiting,
+    with_purpose,
+)
 from deploy.lock import LEASE
 from deploy.recipe import facts as questions
 from deploy.recipe import logs as log_words
 from deploy.recipe import shell, standing, upkeep, waiting
 from deploy.recipe.logs import LogLine, Wanted
+from deploy.recipe.shapes import joined
 from deploy.recipe.shell import Script
 from deploy.recipe.steps import Phase
 from deploy.run import STOPPED, Terms, engaged, no_parcels, observe
@@ -57,9 +68,7 @@ def ps(setup: Setup, connect: Connect, console: Console) -> None:
     console.table(
         *with_purpose(("host", "stack", "service", "state", "health", "restarts", "since (UTC)", "image"), rows)
     )
-    for host, facts in seen.items():
-        if facts.trouble:
-            console.say(f"{host}: docker does not answer: {facts.trouble}")
+    tell_of_trouble(console, seen)
 
 
 def _containers(app: App, host: Host, facts: Facts) -> list[tuple[str, ...]]:
@@ -93,6 +102,7 @@ def releases(setup: Setup, connect: Connect, console: Console) -> None:
         for stored in facts.releases
     ]
     console.table(("release", "host", "is", "replaced", "made by", "of"), sorted(rows, reverse=True))
+    tell_of_trouble(console, seen)
 
 
 def _use(app: App, facts: Facts, release_id: str) -> str:
@@ -274,6 +284,7 @@ def prune(setup: Setup, connect: Connect, console: Console, keep: int = 0) -> No
     fleet = connect()
     with engaged(app, fleet, console, "prune") as run:
         before = run.observe()
+        answering(before)
         planned = {host: upkeep.plan_prune(app, facts, release.who()) for host, facts in before.items()}
         consent(planned, console, yes=True)
         if not any(each.steps for each in planned.values()):
@@ -301,7 +312,9 @@ def diff_env(setup: Setup, connect: Connect, console: Console) -> None:
     """
     app = setup.app
     fleet = connect()
-    live = _lives(app, observe(app, fleet))
+    seen = observe(app, fleet)
+    answering(seen)
+    live = _lives(app, seen)
     theirs = fleet.each(lambda m: _own_files(app, m, live[m.host], ".env"))
     rows = []
     for host, found in theirs.items():
@@ -341,7 +354,7 @@ def push_env(setup: Setup, connect: Connect, console: Console, options: Options)
         }
         consent(planned, console, yes=options.yes)
         run.carry_out("env.push", planned, made.release, release.Parcels(NO_SOURCE, made).open, options.batching)
-        console.emit(Event("ended", text=f"{made.release.id} is live on {', '.join(host.purpose for host in seen)}"))
+        console.emit(Event("ended", text=f"{made.release.id} is live on {purposes(seen)}"))
 
 
 NO_SOURCE = Tree({}, "")
@@ -353,10 +366,12 @@ def _with_env(setup: Setup, fleet: Fleet, seen: Mapping[Host, Facts], run: str) 
     live = set(_lives(app, seen).values())
     confs = {facts.conf for facts in seen.values() if facts.serves(app)}
     first = seen[fleet.leader].stored(max(live))
-    if len(live) > 1 or len(confs) > 1 or not first or not first.record:
+    if len(live) > 1 or not first or not first.record:
         raise Refused(
             f"the hosts differ: {', '.join(sorted(live))} are live", mend="a deploy brings the env, too: inv deploy"
         )
+    if len(confs) > 1:
+        raise Refused("the hosts differ: nginx has not the same configuration everywhere", mend="inv settings.reload")
     theirs = fleet.each(lambda m: _own_files(app, m, first.id, *(() if m.host == fleet.leader else (".env",)), run=run))
     differs = any(
         found[".env"].removesuffix(b"\n") != setup.env_of(host).content.removesuffix(b"\n")
@@ -397,7 +412,12 @@ def settings_up(setup: Setup, connect: Connect, console: Console) -> None:
 
 
 def settings_restart(setup: Setup, connect: Connect, console: Console, services: Sequence[str], *, yes: bool) -> None:
-    """Restart services of the settings stack, each warmly: all but nginx, unless that one is named."""
+    """Restart services of the settings stack, each warmly: all but nginx, unless that one is named.
+
+    Raises:
+        Refused: one that is named runs on none of these hosts.
+
+    """
     _settings(
         setup,
         connect,
@@ -405,6 +425,7 @@ def settings_restart(setup: Setup, connect: Connect, console: Console, services:
         "settings.restart",
         lambda _, facts: upkeep.plan_restart(setup.app, facts, release.who(), services),
         yes=yes,
+        named=services,
     )
 
 
@@ -421,12 +442,25 @@ def settings_down(setup: Setup, connect: Connect, console: Console, *, yes: bool
 
 
 def _settings(
-    setup: Setup, connect: Connect, console: Console, verb: str, plan: Callable[[Host, Facts], Plan], *, yes: bool
+    setup: Setup,
+    connect: Connect,
+    console: Console,
+    verb: str,
+    plan: Callable[[Host, Facts], Plan],
+    *,
+    yes: bool,
+    named: Sequence[str] = (),
 ) -> None:
     fleet = connect()
     with engaged(setup.app, fleet, console, verb) as run:
         seen = run.observe()
-        _answering(seen)
+        answering(seen)
+        stack = setup.app.settings_stack
+        if unknown := set(named) - {c.service for facts in seen.values() for c in facts.of(stack) if c.runs}:
+            raise Refused(
+                f"no {' and no '.join(sorted(unknown))} of {stack} runs on {joined(seen)}",
+                mend="see: inv ps; what is not running is started by: inv settings.up",
+            )
         planned = {host: plan(host, facts) for host, facts in seen.items()}
         consent(planned, console, yes=yes)
         if not any(each.steps for each in planned.values()):
@@ -448,11 +482,11 @@ def settings_reload(setup: Setup, connect: Connect, console: Console) -> None:
     fleet = connect()
     with engaged(setup.app, fleet, console, "settings.reload") as run:
         seen = run.observe()
-        _answering(seen)
+        served = _served(setup.app, seen)
         planned = {host: upkeep.plan_reload(setup.app, facts, release.who(), conf) for host, facts in seen.items()}
         consent(planned, console, yes=True)
         _all_or_none(run, planned, lambda _: source.pack(NO_SOURCE, (), release.aside(own)))
-        console.emit(Event("ended", text=f"nginx has {conf} on {', '.join(map(str, seen))}"))
+        console.emit(Event("ended", text=f"nginx has {conf} on {served}"))
 
 
 # --- maintenance -----------------------------------------------------------------------------------------------
@@ -472,25 +506,33 @@ def maintenance(setup: Setup, connect: Connect, console: Console, reason: str = 
     fleet = connect()
     with engaged(app, fleet, console, verb) as run:
         seen = run.observe()
-        _answering(seen)
+        served = _served(app, seen)
         if not text and not any(facts.maintenance for facts in seen.values()):
             console.emit(Event("ended", text="nothing to do: users are let in"))
             return
         planned = {host: upkeep.plan_maintenance(app, facts, who, text, reason) for host, facts in seen.items()}
         consent(planned, console, yes=True)
         _all_or_none(run, planned, no_parcels)
-        where = ", ".join(map(str, seen))
         console.emit(
-            Event("ended", text=f"users see the maintenance page of {where}" if text else f"open again: {where}")
+            Event("ended", text=f"users see the maintenance page of {served}" if text else f"open again: {served}")
         )
 
 
-def _answering(seen: Mapping[Host, Facts]) -> None:
-    unfit: dict[str, GreenroomError] = {
-        str(host): Unfit(f"docker does not answer: {facts.trouble}") for host, facts in seen.items() if facts.trouble
-    }
-    if unfit:
-        raise HostFailures(unfit)
+def _served(app: App, seen: Mapping[Host, Facts]) -> str:
+    """Name the hosts to which users are sent: the others have no nginx.
+
+    Raises:
+        Refused: there is none.
+
+    """
+    answering(seen)
+    found = [host for host, facts in seen.items() if facts.serves(app)]
+    if not found:
+        raise Refused(
+            f"no user is sent to {joined(seen)} (deploy.envs.{app.env}.runs): no {app.proxy} is there",
+            mend=f"say it of those that run {app.service}",
+        )
+    return joined(found)
 
 
 def _all_or_none(run: Run, planned: Plans, parcels: Callable[[Parcel], IO[bytes]]) -> None:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 HUB = "https://index.docker.io/v1/"
 """What docker's config.json calls the registry of names that say none (docker/cli, cli/config/configfile)."""
 
+OF_HUB = frozenset({"docker.io", "index.docker.io"})
+"""What names may call it; docker finds no login under these."""
+
 
 @dataclass(frozen=True, repr=False)
 class Login:
@@ -68,6 +71,7 @@ def login(keys: RegistryKeys | None, env: Mapping[str, str]) -> Login | None:
             mend="password names a variable, like REGISTRY_PASSWORD; without both the hosts' own `docker login` counts",
         )
     first = keys.image.partition("/")[0]
-    registry = first if "." in first or ":" in first or first == "localhost" else HUB
+    is_own = first not in OF_HUB and ("." in first or ":" in first or first == "localhost")
+    registry = first if is_own else HUB
     password = os.environ.get(keys.password) or env.get(keys.password) or ""
     return Login(registry, keys.username, password)

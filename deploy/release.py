@@ -213,6 +213,7 @@ OTHER_ENV = ", another env"
 
 
 def _fingerprint(setup: Setup, manifest: str, conf: str, stacks: Mapping[str, bytes]) -> str:
+    """Hosts tell their files line by line: whether the last line has an end is no difference."""
     app = setup.app
     return files.digest(
         manifest.encode(),
@@ -220,7 +221,7 @@ def _fingerprint(setup: Setup, manifest: str, conf: str, stacks: Mapping[str, by
         conf.encode(),
         json.dumps([app.migrate, app.workers, app.singletons, app.network, app.volumes]).encode(),
         *(part for host, env in sorted(setup.apart.items()) for part in (str(host).encode(), env.content)),
-        *(part for name, content in sorted(stacks.items()) for part in (name.encode(), content)),
+        *(part for name, text in sorted(stacks.items()) for part in (name.encode(), text.removesuffix(b"\n"))),
     )
 
 

@@ -39,7 +39,8 @@ def read(path: Path) -> list[Told]:
             mend="it is written by deploy and rollback",
         ) from None
     try:
-        return [json.loads(line) for line in text.splitlines() if line]
+        # Not splitlines: what programs print may hold other ends of lines, which JSON leaves as they are.
+        return [json.loads(line) for line in text.removesuffix("\n").split("\n")]
     except ValueError as error:
         raise Refused(f"{path} cannot be read: {error}", mend="the next deploy or rollback writes it anew") from None
 

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 from deploy import clock, hooks, lock, release
 from deploy.apply import Circumstances, apply, ask
 from deploy.console.events import Event
-from deploy.errors import Failed, GreenroomError, HostFailures, Interrupted, NeedsHuman, StepFailed
+from deploy.errors import Failed, GreenroomError, HostFailures, Interrupted, NeedsHuman, StepFailed, Unfit
 from deploy.image import Freight, Ways
 from deploy.recipe import facts as questions
 from deploy.recipe import files
@@ -19,7 +19,7 @@ from deploy.recipe.shapes import joined
 from deploy.recipe.steps import BEFORE_FINISH, Cargo, Docket, Parcel, Phase, Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from deploy.apply import Machine
     from deploy.config import Setup
@@ -49,6 +49,18 @@ def observe(
     return {
         host: replace(questions.read(answers, source), runs=host.runs) for host, answers in fleet.each(look).items()
     }
+
+
+def refuse(reasons: Mapping[Host, Sequence[str]]) -> None:
+    """Go no further where hosts have reasons against it.
+
+    Raises:
+        HostFailures: these have.
+
+    """
+    unfit: dict[str, GreenroomError] = {str(host): Unfit("; ".join(each)) for host, each in reasons.items() if each}
+    if unfit:
+        raise HostFailures(unfit)
 
 
 @dataclass(frozen=True)
@@ -225,10 +237,12 @@ class Run:
         try:
             self.phase(Phase.FINISH, planned, parcels)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the same
-            again = {"rollback": f"rollback --to={to.id}", "promote": "deploy --force"}.get(verb, f"{verb} --force")
+            # A deploy after a promote could bring another source than the one that was staged.
+            again = f"rollback --to={to.id}" if verb in {"rollback", "promote"} else f"{verb} --force"
             raise NeedsHuman(
                 f"{str(error) or STOPPED}\n"
-                f"{to.id} is live on {joined(planned)}; what came before it is not cleared away.",
+                f"{to.id} is {'staged' if verb == 'stage' else 'live'} on {joined(planned)}; "
+                "what came before it is not cleared away.",
                 mend=f"to clear it: inv {again} --env={self.app.env}",
             ) from None
         return finishes

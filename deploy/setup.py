@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from deploy.apply import Circumstances, apply, ask
 from deploy.console.events import Event
-from deploy.errors import Failed, HostFailures, Refused, Unfit
+from deploy.errors import Failed, HostFailures, Refused
 from deploy.recipe import nginx
 from deploy.recipe import setup as recipe
 from deploy.recipe.steps import Phase
-from deploy.run import no_parcels
+from deploy.run import no_parcels, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +50,12 @@ def setup(configured: Setup, connect: Callable[[], Fleet], console: Console, opt
     planned = {
         host: recipe.plan(app, users[str(host)], ground, of_docker=options.of_docker) for host, ground in seen.items()
     }
+    for host in seen:
+        if not wanted[str(host)]:
+            console.say(
+                f"{host}: this is about {users[str(host)]}, as whom you came: hosts names nobody. If deploys log in as "
+                f"somebody else, say so in deploy.envs.{app.env}.hosts: NAME@{host}"
+            )
     _tell(planned, console)
     if any(each.steps for each in planned.values()):
         if not options.yes and not console.confirm("Go on?"):
@@ -68,11 +74,7 @@ def _surveyed(configured: Setup, fleet: Fleet, users: dict[str, str]) -> dict[Ho
 
 
 def _tell(planned: dict[Host, Plan], console: Console) -> None:
-    refused: dict[str, GreenroomError] = {
-        str(host): Unfit("; ".join(each.refusals)) for host, each in planned.items() if each.refusals
-    }
-    if refused:
-        raise HostFailures(refused)
+    refuse({host: each.refusals for host, each in planned.items()})
     for host, each in planned.items():
         console.say(f"{host}: {each.note}" + ("" if each.steps else ": it is ready, nothing to do"))
     steps = [(str(host), step) for host, each in planned.items() for step in each.of(Phase.PREPARE)]

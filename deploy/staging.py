@@ -96,7 +96,7 @@ def promote(setup: Setup, connect: Connect, console: Console, options: Options) 
         part = replace(run, fleet=fleet.part(planned))
         part.carry_out("promote", planned, to, no_parcels, options.batching)
         back = f"; the way back to {to.replaces}: inv rollback --env={app.env}" if to.replaces else ""
-        console.emit(Event("ended", text=f"{to.id} is live on {', '.join(host.purpose for host in seen)}{back}"))
+        console.emit(Event("ended", text=f"{to.id} is live on {flow.purposes(seen)}{back}"))
 
 
 def _staged(app: App, seen: Mapping[Host, Facts]) -> dict[Host, Release]:
@@ -137,6 +137,7 @@ def unstage(setup: Setup, connect: Connect, console: Console) -> None:
     fleet = connect()
     with engaged(app, fleet, console, "unstage") as run:
         seen = run.observe()
+        flow.answering(seen)
         planned = {host: stages.plan_unstage(app, facts, release.who()) for host, facts in seen.items()}
         gone = [f"{host}: {each.note}" for host, each in planned.items() if each.steps]
         if not gone:
@@ -157,7 +158,9 @@ def preview(setup: Setup, connect: Connect, console: Console, port: int) -> None
     """
     app = setup.app
     fleet = connect()
-    (host, facts), *_ = observe(app, fleet).items()
+    seen = observe(app, fleet)
+    flow.answering(seen)
+    (host, facts), *_ = seen.items()
     idle = standing.idle_colour(facts)
     shown = waiting.release_of(app, facts, idle)
     if not host.takes(app.service):

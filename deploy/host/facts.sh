@@ -236,9 +236,12 @@ of_others() {
     done
 }
 
-# probe: is each colour healthy, seen from nginx? And when did the live release go live?
+# probe: is each colour healthy, seen from nginx?
 probe() {
-    proxy=$(nginx_id) || return
+    proxy=$(nginx_id) || {
+        docker version >/dev/null 2>&1 && return 1
+        return 0 # of an engine that does not answer at all `observe` tells
+    }
     [ -n "$proxy" ] || return 0
     for colour in blue green; do
         ids=$(docker ps -q --filter "label=com.docker.compose.project=$PROJECT-$colour") || return

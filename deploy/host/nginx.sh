@@ -219,7 +219,8 @@ open_for_health() {
 }
 end_maintenance() { rm -f switch/maintenance && rm -rf switch/open; }
 
-# await_maintenance on|off: nginx itself says so, through its public door, and that the health check is open all the same.
+# await_maintenance on|off: nginx itself says so, through its public door, and that the health check is open all the same. What
+# the app says there is no matter: a sick one is what users are spared.
 await_maintenance() {
     until_deadline 10 maintenance_look "$1" && return
     complain "nginx does not turn maintenance $1: does its configuration include maintenance.conf, as mysite.conf does?"
@@ -228,8 +229,8 @@ await_maintenance() {
 }
 maintenance_look() {
     # shellcheck disable=SC2016  # expanded inside the container
-    in_nginx sh -c 'closed=$(curl -s -o /dev/null -m 5 -H "Host: $1" -w "%header{greenroom-maintenance}" http://127.0.0.1:80/.greenroom/look) &&
-        test "${closed:-off}" = "$3" &&
-        curl -sf -o /dev/null -m 5 -H "Host: $1" "http://127.0.0.1:80$2" || { sleep 0.2; exit 1; }' \
+    in_nginx sh -c 'page() { curl -s -o /dev/null -m 5 -H "Host: $1" -w "%header{greenroom-maintenance}" "http://127.0.0.1:80$2"; }
+        closed=$(page "$1" /.greenroom/look)
+        test "${closed:-off}" = "$3" && test -z "$(page "$1" "$2")" || { sleep 0.2; exit 1; }' \
         sh "$HEALTH_HOST" "$HEALTH_PATH" "$1"
 }

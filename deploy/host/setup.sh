@@ -19,7 +19,7 @@ setup_survey() {
         find_compose
     fi
     setup_look_at_user "$@"
-    if command -v ufw >/dev/null 2>&1 && ufw status 2>/dev/null | grep -q '^Status: active'; then answer firewall ufw; fi
+    if command -v ufw >/dev/null 2>&1 && LC_ALL=C ufw status 2>/dev/null | grep -q '^Status: active'; then answer firewall ufw; fi
     ! systemctl is-active --quiet firewalld 2>/dev/null || answer firewall firewalld
 }
 
@@ -43,7 +43,7 @@ setup_keys_of() { [ ! -r "$1/.ssh/authorized_keys" ] || grep -Ev '^[[:space:]]*(
 setup_lines_beyond() { if [ -s "$1" ]; then grep -vxFf "$1"; else cat; fi; }
 
 # setup_apt PACKAGE...: of the distribution. Of names with a bar between them the first one that it has; where there is
-# none, `?name` is done without.
+# none, `?name` is done without. A host may speak another language.
 setup_apt() {
     export DEBIAN_FRONTEND=noninteractive
     apt-get -o DPkg::Lock::Timeout=120 -q update || return
@@ -52,7 +52,7 @@ setup_apt() {
         chosen=
         IFS='|'
         for name in ${names#\?}; do
-            [ -n "$chosen" ] || ! apt-cache policy "$name" | grep -q 'Candidate: [^(]' || chosen=$name
+            [ -n "$chosen" ] || ! LC_ALL=C apt-cache policy "$name" | grep -q 'Candidate: [^(]' || chosen=$name
         done
         unset IFS
         case $chosen$names in

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from deploy.recipe import docker, files, nginx, plan, services, shell, standing
+from deploy.recipe import docker, files, nginx, plan, services, shell, standing, waiting
 from deploy.recipe.facts import variables
 from deploy.recipe.steps import Parcel, Phase, Plan, Step
 
@@ -19,14 +19,13 @@ def plan_prune(app: App, facts: Facts, who: str) -> Plan:
     """Forget the releases and nginx confs that nothing on a host needs: what a deploy would do at its end.
 
     What is live stays, with the way back from there, the last `keep` that were live, what is staged, and whatever a
-    container runs.
+    container runs, with its nginx conf: a standby may be gone back to.
     """
     live = facts.stored(standing.live_release(app, facts))
     if live is None or live.record is None:
         return Plan(refusals=("nothing that it knows is live here, so nothing tells what may go; deploy first",))
-    old, confs = standing.prunable(app, facts, live.record, spare=standing.may_be_staged(app, facts))
-    runs = {c.image for c in facts.containers}
-    old = tuple(each for each in old if app.image(each) not in runs)
+    runs = {waiting.tag(c.image) for c in facts.containers}
+    old, confs = standing.prunable(app, facts, live.record, spare=standing.may_be_staged(app, facts) | runs)
     confs = tuple(each for each in confs if each != facts.conf)
     steps = plan.forget(app, old, confs)
     said = f"{len(old)} releases, {len(confs)} nginx confs"

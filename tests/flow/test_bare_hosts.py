@@ -141,6 +141,8 @@ def test_every_host_becomes_ready_for_its_own_user(admin: Admin) -> None:
     assert web1.has == {"engine", "runs", "user deploy", "keys deploy", "base greenroom/app"}
     assert "web1: no firewall is active here: let your provider's pass ssh and port 8080" in said
     assert "ready: web1, web2:2222; next: inv check --env=prod" in said
+    assert "web2:2222: this is about root, as whom you came: hosts names nobody" in said
+    assert "web1: this is about" not in said
 
 
 def test_hosts_that_are_ready_are_left_alone_and_nobody_is_asked(admin: Admin) -> None:

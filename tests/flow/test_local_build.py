@@ -8,7 +8,7 @@ import pytest
 from world import WorldHere
 
 from deploy import here
-from deploy.errors import Failed, HostFailures, Refused, Unfit
+from deploy.errors import Failed, HostFailures, NeedsHuman, Refused, Unfit
 from deploy.run import Batching
 
 
@@ -125,4 +125,17 @@ def test_what_it_builds_may_go_through_a_registry(operator: Any) -> None:
         ("web2", "pull_image"),
         ("web3", "pull_image"),
     ]
+    operator.assert_whole()
+
+
+def test_a_stage_that_is_broken_off_at_its_very_end_is_not_said_to_be_live(operator: Any) -> None:
+    operator.deploy()
+    before = operator.live()
+    operator.write("2")
+    operator.world.here.refuse["here_forget"] = 1
+    with pytest.raises(NeedsHuman, match=r"is staged on web1, web2, web3; .*\nto clear it: inv stage --force"):
+        operator.stage()
+    assert operator.live() == before
+    operator.stage(force=True)
+    operator.promote()
     operator.assert_whole()

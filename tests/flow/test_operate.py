@@ -22,6 +22,7 @@ from deploy.recipe.logs import Wanted
 from deploy.recipe.model import App, Host
 from deploy.recipe.steps import Phase
 from deploy.run import Run
+from deploy.source import Templates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +59,41 @@ def test_ps_shows_no_container_of_a_project_that_only_begins_alike(operator_of: 
     operator.world.excused.add(box.name)
     operator.does(operate.ps)
     assert "app-shop" not in operator.text
+
+
+DOWN = "Cannot connect to the Docker daemon"
+
+
+@pytest.mark.parametrize("story", [flow.status, operate.ps, operate.releases])
+def test_a_docker_that_does_not_answer_on_one_host_is_told_beside_what_the_others_say(
+    operator_of: Any, story: Any
+) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    list(operator.world.boxes.values())[1].no_docker = DOWN
+    operator.does(story)
+    assert operator.live()[0] in operator.text
+    assert f"web2: docker does not answer: {DOWN}" in operator.text.splitlines()
+    assert not [row for row in operator.text.splitlines() if row.startswith("web2  ") and "?" not in row]
+    assert "nothing is live" not in operator.text
+
+
+@pytest.mark.parametrize(
+    "story",
+    [staging.unstage, functools.partial(staging.preview, port=0), operate.prune, operate.diff_env],
+    ids=["unstage", "preview", "prune", "env.diff"],
+)
+def test_a_docker_that_does_not_answer_is_not_taken_for_a_host_that_has_nothing(operator_of: Any, story: Any) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    operator.write("2")
+    operator.stage()
+    list(operator.world.boxes.values())[1].no_docker = DOWN
+    before = operator.world.writes()
+    with pytest.raises(HostFailures, match=f"^web2: docker does not answer: {DOWN}$") as refused:
+        operator.does(story, hosts="web2" if "preview" in str(story) else "")
+    assert refused.value.exit_code == 2
+    assert operator.world.writes() == before
 
 
 def test_releases_tells_the_live_one_from_the_ways_back(operator_of: Any) -> None:
@@ -232,6 +268,17 @@ def test_prune_leaves_alone_what_a_container_runs(operator_of: Any) -> None:
     assert first in box.releases
 
 
+def test_prune_leaves_a_standby_all_that_it_takes_to_go_back_to_it(operator_of: Any) -> None:
+    operator = operator_of(standby=True)
+    deployed(operator, "1")
+    conf(operator, "events {}")
+    (newest,) = deployed(operator, "2")
+    operator.rollback()
+    operator.does(operate.prune, 1)
+    operator.rollback(newest)
+    assert operator.live() == [newest]
+
+
 def test_with_nothing_to_prune_nothing_is_written(operator_of: Any) -> None:
     operator = operator_of()
     deployed(operator, "1", "2")
@@ -314,8 +361,13 @@ def test_env_push_brings_the_env_and_nothing_else_blue_green(operator_of: Any) -
     assert set(operator.live()) == {first}
 
 
-def test_a_deploy_of_the_same_source_has_nothing_to_do_after_an_env_push(operator_of: Any) -> None:
+@pytest.mark.parametrize("end", ["\n", ""], ids=["newline", "none"])
+def test_a_deploy_of_the_same_source_has_nothing_to_do_after_an_env_push(operator_of: Any, end: str) -> None:
+    """Whether the compose file ends with a newline or not: a host tells it line by line."""
     operator = operator_of()
+    (operator.folder / "templates").mkdir()
+    colour = Templates(operator.setup().templates).read("colour.yml").decode()
+    (operator.folder / "templates" / "colour.yml").write_text(colour.rstrip("\n") + end)
     operator.deploy()
     env(operator, "DJANGO_SECRET_KEY=an0ther-marker\n")
     operator.does(operate.push_env, Options())
@@ -367,8 +419,20 @@ def test_env_push_wants_one_release_to_begin_from(operator_of: Any) -> None:
     operator.deploy()
     operator.write("2")
     operator.deploy(hosts="web1")
-    with pytest.raises(Refused, match="the hosts differ"):
+    with pytest.raises(Refused, match=r"the hosts differ: \S+, \S+ are live"):
         operator.does(operate.push_env, Options())
+
+
+def test_env_push_wants_one_nginx_configuration_to_begin_from(operator_of: Any) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    conf(operator, "events {}")
+    operator.does(operate.settings_reload, hosts="web1")
+    with pytest.raises(Refused, match=r"nginx has not the same configuration everywhere\ninv settings\.reload"):
+        operator.does(operate.push_env, Options())
+    operator.does(operate.settings_reload)
+    operator.does(operate.push_env, Options(force=True))
+    operator.assert_whole()
 
 
 @pytest.mark.parametrize("hosts", [1, pytest.param(3, marks=pytest.mark.long)])
@@ -444,11 +508,22 @@ def test_settings_restart_spares_nginx_unless_it_is_named_and_then_asks(operator
     operator.deploy()
     operator.does(functools.partial(operate.settings_restart, yes=False), ())
     assert "web1: celery, celery-beat, postgres, redis restarted" in operator.text
-    operator.does(functools.partial(operate.settings_restart, yes=False), ("redis", "unknown"))
+    operator.does(functools.partial(operate.settings_restart, yes=False), ("redis",))
     assert "web1: redis restarted" in operator.text
     with pytest.raises(Refused, match="users get no answer"):
         operator.does(functools.partial(operate.settings_restart, yes=False), ("nginx",))
     operator.does(functools.partial(operate.settings_restart, yes=True), ("nginx",))
+
+
+def test_settings_restart_of_a_service_that_runs_nowhere_is_refused_and_touches_no_other(operator_of: Any) -> None:
+    operator = operator_of(2)
+    operator.deploy()
+    before = operator.world.writes()
+    with pytest.raises(Refused, match="no redsi of app-setting-prod runs on web1, web2\nsee: inv ps"):
+        operator.does(functools.partial(operate.settings_restart, yes=False), ("redis", "redsi"))
+    assert operator.world.writes() == before
+    operator.does(functools.partial(operate.settings_restart, yes=False), ("postgres",))  # web2 has none
+    assert "web1: postgres restarted" in operator.text
 
 
 def conf(operator: Any, text: str) -> None:

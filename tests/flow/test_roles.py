@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 from typing import Any
@@ -340,6 +341,25 @@ def test_what_operators_do_between_deploys_knows_hosts_without_users(operator_of
     operator.check()
     operator.rollback()
     operator.assert_whole()
+
+
+@pytest.mark.parametrize(
+    ("story", "said"),
+    [
+        (functools.partial(operate.maintenance, reason="moving"), "users see the maintenance page of web1\n"),
+        (operate.maintenance, "open again: web1\n"),
+        (operate.settings_reload, " on web1\n"),
+    ],
+    ids=["on", "off", "reload"],
+)
+def test_nothing_is_said_to_be_done_on_a_host_that_has_no_nginx(operator_of: Any, story: Any, said: str) -> None:
+    operator = with_jobs(operator_of)
+    operator.deploy()
+    operator.does(operate.maintenance, "it is on")
+    operator.does(story)
+    assert said in operator.text
+    with pytest.raises(Refused, match="no user is sent to jobs1"):
+        operator.does(story, hosts="jobs1")
 
 
 def test_the_check_of_a_host_without_users_asks_for_no_port(operator_of: Any) -> None:

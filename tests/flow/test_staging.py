@@ -218,9 +218,23 @@ def test_a_promote_whose_finish_fails_names_a_command_that_clears_it(operator_of
     operator = staged(operator_of)
     (box,) = operator.world.boxes.values()
     box.refuse["stop"] = 1
-    with pytest.raises(NeedsHuman, match="inv deploy --force --env=prod"):
+    staged_one = newest(operator)
+    operator.write("3")  # the source has gone on since; what was looked at and promoted is what stays
+    with pytest.raises(NeedsHuman, match=f"inv rollback --to={staged_one} --env=prod"):
         operator.promote()
-    operator.deploy(force=True)
+    operator.rollback(staged_one)
+    assert operator.live() == [staged_one]
+    operator.assert_whole()
+
+
+def test_a_promote_whose_finish_fails_in_the_first_batch_names_a_command_for_all_hosts(operator_of: Any) -> None:
+    operator = staged(operator_of, hosts=3)
+    staged_one = newest(operator)
+    next(iter(operator.world.boxes.values())).refuse["stop"] = 1
+    with pytest.raises(NeedsHuman, match=f"inv rollback --to={staged_one} --env=prod"):
+        operator.promote(batching=Batching(1))
+    operator.rollback(staged_one)
+    assert operator.live() == [staged_one] * 3
     operator.assert_whole()
 
 

@@ -332,8 +332,16 @@ def test_a_probe_without_nginx_has_nothing_to_say(rig: Rig) -> None:
 def test_a_probe_that_docker_does_not_answer_is_no_answer(rig: Rig, question: str) -> None:
     rig.nginx_runs()
     rig.docker("ps -q --filter label=com.docker.compose.project=app-green")
+    rig.docker("version")
     rig.docker(question, status=1)
     assert not rig.look(facts.probe()).finished
+
+
+def test_a_probe_of_an_engine_that_does_not_answer_hides_nothing_else(rig: Rig) -> None:
+    """`inv status` is what a person types then: `observe` tells of it, and the other hosts are to be seen."""
+    rig.docker("*", status=1)
+    outcome = rig.look(facts.probe())
+    assert (outcome.finished, outcome.answers) == (True, [])
 
 
 @pytest.mark.parametrize("words", [facts.observe(), facts.examine("80")], ids=["observe", "examine"])

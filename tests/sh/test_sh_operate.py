@@ -283,14 +283,19 @@ def test_maintenance_is_two_files_beside_the_switch(rig: Rig) -> None:
     assert rig.run(shell.command("end_maintenance")).finished
 
 
-def looking(rig: Rig, header: str, *, healthy: bool = True) -> None:
-    """Let nginx answer a look with this header, and the health check."""
+WELL = ":"
+SICK = 'case "$1" in *f*) exit 22 ;; esac'
+HANGS = "exit 28"
+
+
+def looking(rig: Rig, header: str, *, closed: bool = False, app: str = WELL) -> None:
+    """Let nginx answer a look with this header, and the health check with the page, or as the `app` does."""
     rig.nginx_runs()
     rig.program(
         "curl",
         f"""case "$*" in
-            *"Host: app.example.com"*/.greenroom/look) printf '%s' '{header}' ;;
-            *"Host: app.example.com"*:80/healthz) exit {0 if healthy else 22} ;;
+            *"Host: app.example.com"*/.greenroom/look) printf '%s' '{header}'; [ '{header}' ] || {{ {app}; }} ;;
+            *"Host: app.example.com"*:80/healthz) printf '%s' '{"on" if closed else ""}'; {app} ;;
             *) exit 9 ;;
         esac""",
         inside=True,
@@ -298,17 +303,21 @@ def looking(rig: Rig, header: str, *, healthy: bool = True) -> None:
     rig.program("sleep", "exec /bin/sleep 0.01", inside=True)
 
 
+@pytest.mark.parametrize("app", [WELL, SICK, HANGS], ids=["well", "sick", "hangs"])
 @pytest.mark.parametrize(("state", "header"), [("on", "on"), ("off", "")])
-def test_nginx_itself_says_whether_users_see_the_page(rig: Rig, state: str, header: str) -> None:
-    looking(rig, header)
-    assert rig.run(shell.command("await_maintenance", state)).finished
-
-
-@pytest.mark.parametrize(("header", "healthy"), [("", True), ("on", False)])
-def test_a_page_that_nobody_sees_or_that_closes_the_health_check_is_an_error(
-    rig: Rig, header: str, healthy: bool
+def test_nginx_itself_says_whether_users_see_the_page_however_the_app_is(
+    rig: Rig, state: str, header: str, app: str
 ) -> None:
-    looking(rig, header, healthy=healthy)
+    looking(rig, header, app=app)
+    outcome = rig.run(shell.command("await_maintenance", state))
+    assert outcome.finished, outcome.text
+
+
+@pytest.mark.parametrize(("header", "closed"), [("", False), ("on", True)])
+def test_a_page_that_nobody_sees_or_that_closes_the_health_check_is_an_error(
+    rig: Rig, header: str, closed: bool
+) -> None:
+    looking(rig, header, closed=closed)
     rig.fast_clock()
     outcome = rig.run(shell.command("await_maintenance", "on"))
     assert "include maintenance.conf" in outcome.text

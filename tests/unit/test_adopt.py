@@ -142,6 +142,42 @@ def test_with_yes_everything_that_is_there_stays(folder: Path) -> None:
     assert said.rstrip().endswith("greenroom check; greenroom plan; greenroom deploy")
 
 
+def test_of_a_gitignore_that_is_there_no_byte_changes(folder: Path) -> None:
+    compose(folder)
+    mine = b"# f\xfcr mich\r\nbuild\r\n"
+    (folder / ".gitignore").write_bytes(mine)
+    init(folder)
+    assert (folder / ".gitignore").read_bytes() == mine + b".env\n.env.*\n!.env.example\n"
+
+
+def test_what_cannot_be_written_is_a_refusal_and_no_fault_of_ours(folder: Path) -> None:
+    compose(folder)
+    (folder / "templates").write_text("a file of mine")
+    with pytest.raises(Refused, match=r"templates.* cannot be written: Not a directory"):
+        init(folder)
+    (folder / "templates").unlink()
+    init(folder)
+
+
+class Leaves(Person):
+    """Somebody who presses Ctrl-C at the first question about a file of nginx."""
+
+    def confirm(self, question: str) -> bool:
+        if "nginx" in question:
+            raise KeyboardInterrupt
+        return True
+
+
+def test_what_was_broken_off_may_be_said_again_and_hides_secrets_from_git_already(folder: Path) -> None:
+    compose(folder)
+    lay(folder, **{"templates__nginx__nginx.conf": "# mine\n"})
+    with pytest.raises(KeyboardInterrupt):
+        init(folder, Leaves)
+    assert ".env.*" in (folder / ".gitignore").read_text()
+    init(folder)
+    assert written(folder)["project"] == "shop"
+
+
 def test_with_yes_a_person_is_not_even_asked(folder: Path) -> None:
     compose(folder)
     lay(folder, **{"tasks.py": "mine = 1\n"})
@@ -194,6 +230,8 @@ def test_a_flag_that_cannot_be_is_refused_before_anything_is_written(folder: Pat
         {"domain": "x y"},
         {"health": "up"},
         {"service": "api"},
+        {"port": "80a"},
+        {"port": "70000"},
     ]
     for flags in wrong:
         with pytest.raises(ConfigError):
@@ -249,6 +287,14 @@ def test_an_app_without_a_compose_file_gets_one(folder: Path) -> None:
     assert '"api.main:app"' in (folder / "Dockerfile").read_text()
     assert yaml.safe_load((folder / "compose.yaml").read_text())["services"]["web"]["ports"] == ["80:8000"]
     assert written(folder)["stack"] == {"file": "compose.yaml", "coloured": ["web"]}
+
+
+def test_the_port_that_is_said_is_that_of_all_that_is_written(folder: Path) -> None:
+    lay(folder, **{"requirements.txt": "fastapi\nuvicorn\n", "api__main.py": "app = FastAPI()\n"})
+    init(folder, port="9000")
+    assert '"--port", "9000"' in (folder / "Dockerfile").read_text()
+    assert yaml.safe_load((folder / "compose.yaml").read_text())["services"]["web"]["ports"] == ["80:9000"]
+    assert "server web-blue:9000" in (folder / "templates" / "nginx" / "colours.conf").read_text()
 
 
 @pytest.mark.parametrize("celery", [True, False])

@@ -16,7 +16,7 @@ from deploy.errors import ConfigError
         ("1h30m", "0h1h30m"),
         ("3d", "72h"),
         ("1d12h", "24h12h"),
-        ("2026-11-22", "2026-11-22"),
+        ("2026-11-22", "2026-11-22T00:00:00Z"),  # docker would take the host's own midnight
         ("2026-11-22T07:00:00", "2026-11-22T07:00:00Z"),
         ("2026-11-22T07:00Z", "2026-11-22T07:00Z"),
         ("2026-11-22T07:00:00.5+01:00", "2026-11-22T07:00:00.5+01:00"),
@@ -26,7 +26,7 @@ def test_since_is_said_as_docker_takes_it(typed: str, docker: str) -> None:
     assert flags.since(typed) == docker
 
 
-@pytest.mark.parametrize("typed", ["yesterday", "10", "m", "1h;id", "-1h", "--help", "1.5.2026"])
+@pytest.mark.parametrize("typed", ["yesterday", "10", "\u0967m", "m", "1h;id", "-1h", "--help", "1.5.2026"])
 def test_what_is_no_time_is_refused(typed: str) -> None:
     with pytest.raises(ConfigError, match=r"--since: .* is no time"):
         flags.since(typed)
@@ -35,6 +35,8 @@ def test_what_is_no_time_is_refused(typed: str) -> None:
 def test_names_are_separated_by_commas_and_can_be_no_flags_of_docker() -> None:
     assert flags.names("web, redis,", "--service") == ("web", "redis")
     assert flags.names("", "--service") == ()
+    with pytest.raises(ConfigError, match="--service: ' , ' names no service"):  # and not: all of them
+        flags.names(" , ", "--service")
     with pytest.raises(ConfigError, match="--service: '--privileged'"):
         flags.names("web,--privileged", "--service")
 

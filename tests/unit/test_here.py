@@ -60,9 +60,10 @@ def test_nothing_of_the_operator_s_environment_but_docker_s_reaches_compose(
 ) -> None:
     monkeypatch.setenv("POSTGRES_PASSWORD", "the-operators-own")
     monkeypatch.setenv("DOCKER_HOST", "unix:///elsewhere")
-    docker(path, 'echo "${POSTGRES_PASSWORD-none} $DOCKER_HOST" >&2; exit 1')
+    monkeypatch.setenv("DOCKER_DEFAULT_PLATFORM", "linux/arm64")  # the hosts' is said, if any is
+    docker(path, 'echo "${POSTGRES_PASSWORD-none} $DOCKER_HOST ${DOCKER_DEFAULT_PLATFORM-none}" >&2; exit 1')
     said = list(Here().run(script(path, "here_look", run="")))
-    assert Answer("no_docker", ("none unix:///elsewhere",)) in said
+    assert Answer("no_docker", ("none unix:///elsewhere none",)) in said
 
 
 def test_a_script_that_is_broken_off_takes_with_it_what_it_started(path: Path) -> None:

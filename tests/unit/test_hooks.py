@@ -107,6 +107,12 @@ def test_one_that_takes_too_long_is_ended_with_all_it_started(tmp_path: Path) ->
     assert not alive.exists()
 
 
+def test_what_one_that_takes_too_long_has_said_is_told(tmp_path: Path) -> None:
+    happens, _ = occasion(Hook("before-flip", (program(tmp_path, "echo asking the balancer; sleep 60"),)), limit=1)
+    with pytest.raises(Failed, match=r"was ended after 1 s \(deploy.hook_timeout\)\n    asking the balancer"):
+        happens.before(Phase.FLIP)
+
+
 def test_one_that_reads_nothing_and_says_much_is_no_trouble(tmp_path: Path) -> None:
     words = (program(tmp_path, "exec 0<&-; awk 'BEGIN { for (i = 0; i < 100000; i++) print i }'"),)
     said, trouble = hooks.run(words, {"much": "x" * 200_000}, 30)

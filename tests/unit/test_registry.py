@@ -33,6 +33,8 @@ def login(image: str = "registry.example.com/team/app", **env: str) -> registry.
         ("registry:5000/app", "registry:5000"),
         ("localhost/app", "localhost"),
         ("team/app", registry.HUB),
+        ("docker.io/team/app", registry.HUB),
+        ("index.docker.io/team/app", registry.HUB),
     ],
 )
 def test_docker_finds_the_login_under_what_it_calls_the_registry(image: str, called: str) -> None:

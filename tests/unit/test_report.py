@@ -103,9 +103,11 @@ def test_without_a_run_the_report_says_what_writes_it(path: Path) -> None:
     assert "it is written by deploy and rollback" in str(caught.value)
 
 
-def test_a_journal_that_is_none_is_refused(path: Path) -> None:
+@pytest.mark.parametrize("text", ["{", ""], ids=["half", "empty"])
+def test_a_journal_that_is_none_is_refused(path: Path, text: str) -> None:
+    """A full disk makes an empty one."""
     recorded(path, PHASE)
-    path.write_text("{")
+    path.write_text(text)
     with pytest.raises(Refused, match="cannot be read"):
         report.read(path)
 
@@ -144,6 +146,12 @@ def test_what_failed_stands_on_the_page_as_it_was_said(path: Path) -> None:
     assert "gate green: &lt;b&gt;status 500&lt;/b&gt;\n    Traceback" in page
     assert 'class="outcome error"' in page
     assert 'class="start broken"' in page
+
+
+def test_any_end_of_a_line_that_a_program_knows_is_within_one_line_of_the_journal(path: Path) -> None:
+    said = "one\u2028two\x85three\x0cfour"
+    told = recorded(path, PHASE, Event("failed", "web1", "start", text=said))
+    assert told[-1]["text"] == said
 
 
 def test_a_run_that_was_killed_says_so(path: Path) -> None:
