@@ -67,6 +67,8 @@ class Bed:
     def make(cls, targets: Sequence[testbed.Target], folder: Path) -> Bed:
         """Begin on bare hosts, and deploy twice: from then on everything that there will be is there."""
         testbed.reset(targets)
+        for target in targets:  # a reset spares the classic builder's cache, which would count as left behind
+            testbed.shell(target, "docker image prune --force")
         bed = cls(list(targets), Project.create(folder, targets, SETTINGS))
         for version in (1, 2):
             if version > 1:
