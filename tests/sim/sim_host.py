@@ -867,7 +867,8 @@ class SimWorld(World):
         host.had = proc.run
         if host.at_hold[0] != proc.run:
             host.at_hold = (proc.run, host.switch, host.live())
-            host.kept = host.beside()
+            # Where nobody is live, there is no definition to go back to, and nobody to miss it.
+            host.kept = host.beside() if host.live() else frozenset()
 
     def migrates(self, proc: Proc) -> None:
         if proc.run in self.migrated:
