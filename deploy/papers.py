@@ -34,6 +34,7 @@ def of(setup: Setup, tree: Tree, made: Made) -> Papers:
         confs={name: content.decode(errors="replace") for (folder, name), content in own.items() if "nginx/" in folder},
         env=setup.env,
         sources={path: _text(leaf) for path, leaf in tree.leaves.items() if _TOLD.fullmatch(path) and not leaf.link},
+        names=frozenset(tree.leaves),
     )
 
 

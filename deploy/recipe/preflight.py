@@ -64,6 +64,7 @@ RULES = {
     "alias": "a name on the network that nobody has, or two have",
     "other-proxy": "labels or a variable by which another proxy finds a colour",
     "allowed-hosts": "a Host header of the probe that the app refuses",
+    "env-in-source": "an env file that travels with the source",
     "host": "what a host lacks, or has taken: docker, compose, tools, ports, an env of its own, a lock",
     "data": "volumes of the app that the containers of another compose project still have",
     "this-machine": "what the operator lacks here: a docker that builds for the hosts, a registry's password",
@@ -79,7 +80,8 @@ RULES = {
 class Papers:
     """The files of a release that rules read: compose documents by file name, nginx confs, and what the source brings.
 
-    `sources` holds texts of the source by path: the Dockerfile, entrypoint scripts, settings. `env` is the env file.
+    `sources` holds texts of the source by path: the Dockerfile, entrypoint scripts, settings. `names` are the paths of
+    all its files. `env` is the env file.
     """
 
     app: App
@@ -87,6 +89,7 @@ class Papers:
     confs: Mapping[str, str]
     env: Mapping[str, str]
     sources: Mapping[str, str] = field(default_factory=dict)
+    names: frozenset[str] = frozenset()
 
     def colour(self, colour: Colour) -> Document:
         return self._document(self.app.colour_file(colour), self.app.stack(colour), {"GREENROOM_COLOUR": str(colour)})
@@ -620,6 +623,21 @@ def _listed(text: str) -> Iterator[tuple[int, list[str]]]:
             yield node.lineno, list(map(str, names))
 
 
+def env_in_source(papers: Papers) -> Iterator[Finding]:
+    """Only the files that envs name stay out of a source. A front end's `.env.production` is meant to be there."""
+    for path in sorted(papers.names):
+        if posixpath.basename(path) == ".env":
+            yield Finding(
+                Weight.NOTE,
+                "env-in-source",
+                path,
+                "it travels with the source: whoever may log in on a host may read it, and so may who has the image, "
+                "unless .dockerignore names it",
+                f"take it out of git: git rm --cached {path}; on the hosts the app gets the file that "
+                f"deploy.envs.{papers.app.env}.dotenv names",
+            )
+
+
 _ALL = (
     container_names,
     fixed_ports,
@@ -636,4 +654,5 @@ _ALL = (
     nginx_versions,
     resolved_once,
     allowed_hosts,
+    env_in_source,
 )

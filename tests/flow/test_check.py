@@ -71,6 +71,9 @@ def test_what_is_worth_knowing_changes_no_exit_code(operator_of: Callable[..., O
     operator.world.boxes[operator.setup().hosts[0]].clock_ahead = 20
     operator.check()
     assert "note   web1: its clock is" in operator.text
+    (operator.folder / ".env").write_text("TOKEN=x\n")
+    operator.check()
+    assert "note   .env: it travels with the source" in operator.text
     assert operator.text.endswith(f"{GOOD}\n")
 
 

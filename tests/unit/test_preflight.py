@@ -90,6 +90,10 @@ def read(text: str) -> dict[str, Any]:
     return found
 
 
+def with_files(*names: str) -> Papers:
+    return dataclasses.replace(papers_of(), names=frozenset(names))
+
+
 def edited(text: str, old: str, new: str) -> str:
     assert old in text, old
     return text.replace(old, new)
@@ -363,6 +367,10 @@ CASES = {
         papers_of(settings_py='DEBUG = False\nALLOWED_HOSTS = ["www.example.com"]\n'),
         (STOPS, "allowed-hosts", "settings.py:2", "does not have app.example.com", "add app.example.com"),
     ),
+    "an env file in the source": (
+        with_files("board/.env", "manage.py"),
+        (NOTE, "env-in-source", "board/.env", "it travels with the source", "git rm --cached board/.env"),
+    ),
 }
 
 
@@ -418,6 +426,7 @@ FINE = {
     "a comment about names": papers_of(conf=f"# server web:8000;\n{CONF}"),
     "an upstream elsewhere": papers_of(conf=f"{CONF}upstream other {{ server 10.0.0.7:80; }}\n"),
     "a volume that both colours share by name": colour(MEDIA, "{name: app-media}"),
+    "an env file that says what to put into one": with_files(".env.example", "web/.env.production", "app.env"),
     "every host allowed": papers_of(env={"ALLOWED_HOSTS": "*"}),
     "a domain allowed": papers_of(env={"DJANGO_ALLOWED_HOSTS": "'.example.com'"}),
     "hosts that are computed": papers_of(settings_py="ALLOWED_HOSTS = env.list('HOSTS')\n"),
