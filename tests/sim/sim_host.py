@@ -761,7 +761,10 @@ class SimWords(_Words):
         return 0
 
     def sim_drain(self, colour: str, seconds: str) -> Doing:
-        if self.clock.now < self.host.engine_at or not self.host.of(self.stack(colour)) or not self.nginx_runs():
+        until = self.clock.now + float(seconds)
+        while self.clock.now < min(self.host.engine_at, until):
+            yield 0.5  # nobody can be counted without docker
+        if not self.host.of(self.stack(colour)) or not self.nginx_runs():
             return 0
         yield 1
         left = self.host.open_until.get(colour, 0) - self.clock.now
