@@ -161,11 +161,13 @@ settings_back() (
 )
 
 # settings_safe RELEASE SECONDS SERVICE...: of services that a run has changed, and users had before, those that do not run well come
-# back as an earlier release has them; those that do stay as they are, and one that is not there is not waited for.
+# back as an earlier release has them; those that do stay as they are, and one that is not there is not waited for. Compose
+# may have gone, broken off or out of patience, while docker stops the old one: that runs, and will not.
 settings_safe() {
     earlier=$1
     limit_of_return=$2
     shift 2
+    end_stops "$@" || return
     lame=
     for service; do
         state=$(service_state "$service") || state=

@@ -10,6 +10,7 @@ import concurrent.futures
 import io
 import itertools
 import re
+import signal
 import tarfile
 import time
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from stage import assert_nothing_lost
 
 import testbed
 from deploy.source import Templates
+from testbed.faults.operator import Operator
 from testbed.load import EVERYDAY, UPLOAD
 from testbed.project import HOST_HEADER, ROOT, releases
 
@@ -268,6 +270,32 @@ def test_an_nginx_that_does_not_come_up_changed_is_as_it_was_when_the_deploy_is_
     assert said.code == 1, said.text
     assert "Undone on every host" in said.err
     assert "not well, and as it was before: nginx" in said.text
+    assert one.live() == before
+    one.assert_whole()
+    settings.write_bytes(good)
+
+
+def test_an_nginx_that_docker_still_ends_when_a_deploy_is_broken_off_is_back_when_it_is_undone(one: Stage) -> None:
+    """It serves the last of its requests, so docker calls it "Up"; a moment later nobody would serve."""
+    settings = one.project.folder / "templates" / "setting_prod.yml"
+    good = settings.read_bytes()
+    assert b"stop_grace_period: 15s" in good
+    settings.write_bytes(good.replace(b"stop_grace_period: 15s", b"stop_grace_period: 16s"))
+    before = one.live()
+    one.commit()
+    (nginx,) = one.docker(one.targets[0], "ps", "-q", "--filter", "label=com.docker.compose.service=nginx")
+    kills = f"docker events --since $since --until $(date +%s) --filter container={nginx} --filter event=kill"
+    told_to_end = f"since=$(date +%s); until {kills} | grep -q .; do sleep 0.1; done"
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        ending = pool.submit(testbed.shell, one.targets[0], told_to_end)
+        operator = Operator(one.project, "deploy", "--settle=0", "--yes")
+        assert operator.watch_until(lambda _, event: event.get("title") == "start settings services")
+        slow = pool.submit(one.get, "/sleep?seconds=8")
+        ending.result()
+        operator.send(signal.SIGINT)
+        assert operator.finish() == 1, operator.said
+        assert slow.result()[0] == 200
+    assert "Undone on every host" in operator.said
     assert one.live() == before
     one.assert_whole()
     settings.write_bytes(good)

@@ -333,7 +333,10 @@ def test_workers_that_cannot_be_handed_back_fail_the_step(rig: Rig) -> None:
     assert rig.run(shell.command("settings_back", "r0", "celery")).ends == {0: 1}
 
 
-def safe(rig: Rig, *services: str) -> Outcome:
+def safe(rig: Rig, *services: str, told: str = "") -> Outcome:
+    for service in services:
+        rig.docker(f"ps -q --no-trunc {SETTINGS_PS}={service} {OWN}", f"{service}-id\n")
+    rig.docker(ASK_FOR_STOPS, told)
     return rig.run(shell.command("settings_safe", "r0", 30, *services))
 
 
@@ -356,6 +359,20 @@ def test_a_changed_service_that_does_not_run_well_comes_back_as_it_was(rig: Rig,
     outcome = safe(rig, "redis", "nginx")
     assert outcome.finished, outcome.text
     assert outcome.one("found") == "not well, and as it was before: nginx"
+
+
+def test_what_docker_is_still_about_to_stop_is_not_taken_for_a_service_that_runs_well(rig: Rig) -> None:
+    """A deploy was broken off while nginx was made anew: it served its last requests, was "Up", and then gone."""
+    rig.docker("stop nginx-id", does="echo >stopped")
+    states(rig, "nginx", "Up 2 hours")
+    status = "test -s stopped && echo 'Exited (0)' || echo 'Up 2 hours'"
+    rig.docker(f"ps -a --format {{{{.Status}}}} {SETTINGS_PS}=nginx {OWN}", does=status)
+    starts(rig, "nginx", 0)
+    up = settings_call("up -d --no-deps --no-build nginx").replace("releases/r1/", "releases/r0/")
+    rig.docker(up, does=": >stopped")
+    outcome = safe(rig, "nginx", told="kill nginx-id 3\n")
+    assert outcome.one("found") == "not well, and as it was before: nginx"
+    assert outcome.finished, outcome.text
 
 
 def test_a_changed_service_that_still_starts_is_waited_for_and_stays(rig: Rig) -> None:

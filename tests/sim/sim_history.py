@@ -614,7 +614,7 @@ class History:
         self._to_fire.clear()
         self.clock.sleep(2)
         for host in self.world.all:
-            host.full, host.slow, host.lies = False, 1.0, False
+            host.full, host.slow, host.lies, host.calm = False, 1.0, False, True
             host.refuse.clear()
         self.clock.sleep(QUIET)
 

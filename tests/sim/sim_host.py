@@ -77,7 +77,8 @@ class Order:
 class SimHost(Box):
     """One host. `had` is the run that had the lock last, as the simulator knows it, `kept` what ran beside the app.
 
-    `open_until` and `left_at` tell, by colour, when its last user goes, and since when it is not live.
+    `open_until` and `left_at` tell, by colour, when its last user goes, and since when it is not live. A `calm` host
+    is not disturbed any more.
     """
 
     down: bool = False
@@ -85,6 +86,7 @@ class SimHost(Box):
     slow: float = 1.0
     lies: bool = False
     excused: bool = False
+    calm: bool = False
     epoch: int = 0
     dirty: bool = False
     at_hold: tuple[str, str, str] = ("", "none", "")
@@ -306,7 +308,7 @@ class Proc:
         if leader is None:
             return
         self.world.note(self.host.name, f"TERM to {leader.run}: {leader.word or 'what it left'}")
-        slow = self.clock.rng.random() < 0.03
+        slow = self.clock.rng.random() < 0.03 and not self.host.calm
         after = self.clock.rng.random() * (80 if slow else 2)
         self.clock.at(after, lambda: leader.kill(docker_goes_on=True) if leader.alive else leader.let_go())
 
@@ -670,7 +672,8 @@ class SimWords(_Words):
         return 0
 
     def sim_settings_safe(self, release: str, seconds: str, *services: str) -> Doing:
-        yield self.proc.took(0.1)
+        yield self.proc.took(1.5)
+        self.sim.end_orders(self.host)
         lame = [service for service in services if [c.healthy for c in self.host.of(self.settings, service)] != [True]]
         if not lame:
             return 0
@@ -834,10 +837,14 @@ class SimWorld(World):
             if order in host.orders:
                 host.orders.remove(order)
                 self.note(host.name, "docker does, late, what it was asked for")
-                ran = host.runs and host.live()
+                ran, beside = host.runs and host.live(), host.beside()
                 effect()
-                if ran and not host.live() and host.told_at > order.since and not host.excused:
+                if host.told_at <= order.since or host.excused:
+                    return
+                if ran and not host.live():
                     self.violate(f"{host.name}: history says what its workers run, and they end after that")
+                if ended := sorted(beside & host.kept - host.beside()):
+                    self.violate(f"{host.name}: history says undone, or done, and {ended} end after that")
 
         self.clock.at(delay, act)
 
