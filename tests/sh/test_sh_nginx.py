@@ -739,6 +739,15 @@ def test_a_drain_does_not_wait_for_the_second_after_the_switch_where_it_is_over(
     assert set((rig.base / "naps").read_text().split()) == naps
 
 
+def test_a_drain_takes_no_look_before_the_second_after_the_switch_is_over(rig: Rig) -> None:
+    sockets(rig, tcp())
+    rig.docker(TABLES, tcp(), does=f"[ -f {rig.base}/over ] || echo early >>{rig.base}/looks")
+    rig.program("sleep", f'/bin/sleep 0.3; [ "$1" != 1 ] || true >{rig.base}/over')
+    (rig.base / "switch").mkdir(exist_ok=True)
+    assert rig.run(shell.command("drain", "blue", 9_999)).finished
+    assert not (rig.base / "looks").exists()
+
+
 def test_a_drain_says_how_many_connections_are_cut_at_its_limit(rig: Rig) -> None:
     sockets(rig, tcp((BLUE, "01"), (BLUE, "01"), (GREEN, "01")))
     outcome = rig.run(shell.command("drain", "blue", 0))
