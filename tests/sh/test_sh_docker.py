@@ -49,7 +49,7 @@ def test_both_composes_are_called_alike(rig: Rig, compose: str) -> None:
 
 
 def test_compose_is_told_of_the_release_and_of_nothing_else(rig: Rig) -> None:
-    """COMPOSE_PROJECT_NAME would win over -p inside the file; COMPOSE_FILE over -f; and ps would show what v1 gives a client."""
+    """COMPOSE_PROJECT_NAME would win over -p inside the file; COMPOSE_FILE over -f. ps shows what v1 gives a client."""
     rig.docker(
         colour_call("up -d --no-build", "green"),
         does="""for name in PROJECT RELEASE IMAGE NETWORK ENV_FILE COLOUR HEALTH_HOST HEALTH_PATH; do
