@@ -85,7 +85,7 @@ class Lock:
         deadline = clock.monotonic() + patience
         told = ""
         while reason := self._try(machine, "through" if self._claim.through else "first"):
-            if clock.monotonic() >= deadline or not isinstance(reason, Locked):
+            if clock.monotonic() >= deadline:
                 raise reason
             if reason.what.partition(";")[0] != told:
                 told = reason.what.partition(";")[0]

@@ -437,6 +437,27 @@ def test_a_host_that_stays_away_is_named_and_the_others_are_undone(operator_of: 
     operator.assert_whole()
 
 
+def test_who_asks_to_stop_is_not_kept_by_a_host_that_is_away(
+    operator_of: Any, time: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = operator_of(3)
+    operator.deploy()
+    live = operator.live()
+    operator.write("2")
+    operator.world.cuts = {len(operator.world.writes()) + 4}
+    for box in operator.world.boxes.values():
+        box.away = 10_000
+    monkeypatch.setattr(
+        lock.Lock, "mend", lambda self, machine, _stop, mend=lock.Lock.mend: mend(self, machine, lambda: True)
+    )
+    with pytest.raises(NeedsHuman, match="the host did not come back"):
+        operator.deploy()
+    assert sum(time) == 0
+    for box in operator.world.boxes.values():
+        box.away = 0
+    assert operator.live() == live
+
+
 @pytest.mark.parametrize(("tries", "error"), [(46, Failed), (47, NeedsHuman)])
 def test_a_host_that_was_waited_for_in_vain_is_tried_once_more_in_the_undo(
     operator_of: Any, time: list[float], tries: int, error: type[Exception]

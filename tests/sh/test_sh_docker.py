@@ -10,6 +10,7 @@ import pytest
 from rig import NGINX_PS, of_stack
 
 from deploy.recipe import shell
+from deploy.recipe.shell import Alive
 
 if TYPE_CHECKING:
     from rig import Outcome, Rig
@@ -48,13 +49,14 @@ def test_both_composes_are_called_alike(rig: Rig, compose: str) -> None:
 
 
 def test_compose_is_told_of_the_release_and_of_nothing_else(rig: Rig) -> None:
-    """COMPOSE_PROJECT_NAME would win over -p inside the file; COMPOSE_FILE over -f."""
+    """COMPOSE_PROJECT_NAME would win over -p inside the file; COMPOSE_FILE over -f. ps shows what v1 gives a client."""
     rig.docker(
         colour_call("up -d --no-build", "green"),
         does="""for name in PROJECT RELEASE IMAGE NETWORK ENV_FILE COLOUR HEALTH_HOST HEALTH_PATH; do
             eval "echo $name=\\$GREENROOM_$name"
         done
-        echo "left:${COMPOSE_PROJECT_NAME-}${COMPOSE_FILE-}${COMPOSE_PROFILES-}" """,
+        echo "left:${COMPOSE_PROJECT_NAME-}${COMPOSE_FILE-}${COMPOSE_PROFILES-}"
+        echo "no client of docker's own: $COMPOSE_INTERACTIVE_NO_CLI" """,
     )
     rig.colour_runs("green")
     idle(rig)
@@ -64,7 +66,7 @@ def test_compose_is_told_of_the_release_and_of_nothing_else(rig: Rig) -> None:
     )
     assert outcome.lines == [
         "PROJECT=app", "RELEASE=r1", "IMAGE=app:r1", "NETWORK=settings", "ENV_FILE=releases/r1/.env", "COLOUR=green",
-        "HEALTH_HOST=app.example.com", "HEALTH_PATH=/healthz", "left:",
+        "HEALTH_HOST=app.example.com", "HEALTH_PATH=/healthz", "left:", "no client of docker's own: 1",
     ]  # fmt: skip
 
 
@@ -303,6 +305,15 @@ def test_what_docker_is_still_about_to_stop_is_stopped_before_compose_takes_it_f
     assert rig.said[-1].endswith("up -d --no-deps --no-build celery beat")
 
 
+def test_what_docker_was_told_in_this_very_second_counts(rig: Rig) -> None:
+    """It prints only seconds that are over."""
+    cut_off(rig, "")
+    rig.program("date", "echo 1700000000")
+    assert rig.run(shell.command("settings_up", "celery", "beat")).finished
+    (asked,) = (call for call in rig.calls if "events" in call)
+    assert asked[asked.index("--until") + 1] == "1700000001"
+
+
 def test_what_cannot_be_stopped_or_asked_for_fails_the_step(rig: Rig) -> None:
     cut_off(rig, "kill aaa 15\n")
     rig.docker("stop aaa", status=1)
@@ -348,7 +359,7 @@ def test_a_changed_service_that_runs_well_stays_as_it_is(rig: Rig) -> None:
     assert not [call for call in rig.said if call.startswith("docker compose ")]
 
 
-@pytest.mark.parametrize(("state", "count"), [("Restarting (1) 1 second ago", 4), ("Up 1 second", 4), ("", 0)])
+@pytest.mark.parametrize(("state", "count"), [("Restarting (1) 1 second ago", 4), ("Up 1 second", 1), ("", 0)])
 def test_a_changed_service_that_does_not_run_well_comes_back_as_it_was(rig: Rig, state: str, count: int) -> None:
     """Users have no proxy until it does."""
     states(rig, "redis", "Up 3 seconds")
@@ -470,6 +481,15 @@ def test_workers_that_stay_up_pass_the_settle_delay(rig: Rig) -> None:
     assert watched(rig, "celery", "celery-beat") == (0, [])
 
 
+def test_a_watch_of_workers_speaks_each_second_so_that_it_ends_when_nobody_listens(rig: Rig) -> None:
+    states(rig, "celery", "Up 3 seconds")
+    starts(rig, "celery", 0)
+    rig.short_sleeps()
+    rig.fast_clock(step=1)  # asked twice a look
+    outcome = rig.run(shell.command("watch_services", 7, "celery"))
+    assert (outcome.ends[0], outcome.signals.count(Alive())) == (0, 3)
+
+
 @pytest.mark.parametrize(
     "state", ["Up 1 minute (unhealthy)", "Restarting (1) 1 second ago", "Exited (0) 1 second ago", ""]
 )
@@ -538,6 +558,11 @@ def test_of_several_replicas_the_sick_one_counts(rig: Rig, worse: str) -> None:
     assert lines[0] == f"celery of app-setting-prod is {worse}"
 
 
+def test_of_several_replicas_the_sick_one_counts_more_than_the_one_that_starts(rig: Rig) -> None:
+    states(rig, "celery", "Up 1 second (health: starting)\nUp 3 minutes (unhealthy)")
+    assert ready(rig, "celery") == (1, ["celery of app-setting-prod is Up 3 minutes (unhealthy)", "log of celery"])
+
+
 def test_of_several_replicas_the_one_that_starts_is_waited_for(rig: Rig) -> None:
     states(rig, "celery", "Up 1 second (healthy)\nUp 1 second (health: starting)", "Up 2 seconds\nUp 2 seconds")
     assert ready(rig, "celery") == (0, [])
@@ -596,6 +621,12 @@ def test_a_stack_that_docker_does_not_tell_of_is_neither_whole_nor_broken(rig: R
     rig.docker(question, does="echo 'no answer' >&2", status=1)
     outcome = rig.run(shell.command("stack_broken", "app-blue"))
     assert (outcome.ends, outcome.lines) == ({0: 2}, ["no answer"])
+
+
+def test_a_container_has_not_gone_while_one_looks_where_docker_does_not_say_so(rig: Rig) -> None:
+    rig.docker(OF_BLUE, ("aaa\n", ""), status=(0, 1))
+    rig.docker("inspect -f * aaa", status=1)
+    assert rig.run(shell.command("stack_broken", "app-blue")).ends == {0: 2}
 
 
 def test_a_stack_without_containers_is_not_broken(rig: Rig) -> None:

@@ -422,9 +422,10 @@ def test_a_record_is_one_valid_json_line_with_the_host_s_own_time(rig: Rig) -> N
 def test_a_record_whose_end_was_not_heard_is_not_written_twice(rig: Rig) -> None:
     command = shell.command("record", json.dumps({"who": "ann", "outcome": "done, 100% $x `id` \\ é"}))
     (rig.base / "run").write_text("one\n")
+    (rig.base / "history.jsonl").write_text('{"at": 1795362457, "run": "zero", "who": "bob"}\n')
     for _ in range(2):
         assert rig.run(command).finished
-    assert len((rig.base / "history.jsonl").read_text().splitlines()) == 1
+    assert len((rig.base / "history.jsonl").read_text().splitlines()) == 2
 
 
 def test_a_record_of_another_run_is_written_though_it_says_the_same(rig: Rig) -> None:

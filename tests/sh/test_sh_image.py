@@ -109,6 +109,18 @@ def test_an_image_that_is_cut_short_is_no_payload(rig: Rig, tmp_path: Path) -> N
     saves(rig, tmp_path, new_layout()[:4000])
     _, said = rig.fetch(image.send([0]))
     assert not said.finished
+    (tmp_path / "whole.tar").write_bytes(new_layout())
+    rig.docker("save app:r1", does=f"cat {tmp_path}/whole.tar; mv {tmp_path}/image.tar {tmp_path}/whole.tar")
+    _, said = rig.fetch(image.send([0]))
+    assert not said.finished
+    assert said.lines[-1].endswith("the image could not be read: tar")
+
+
+def test_an_image_that_cannot_be_pressed_is_no_payload(rig: Rig, tmp_path: Path) -> None:
+    saves(rig, tmp_path, old_layout())
+    rig.program("gzip", "cat >/dev/null; exit 1")
+    _, said = rig.fetch(image.send([]))
+    assert (said.ends, said.lines) == ({0: 1}, ["the image could not be read: gzip"])
 
 
 # --- what is told ----------------------------------------------------------------------------------------------

@@ -184,8 +184,9 @@ def fill(rig: Rig, *names: str) -> None:
 JOTTED = ("keeper", "heard", "holder")
 
 
-def test_nobody_holds_what_could_not_be_written_down(rig: Rig) -> None:
-    fill(rig, *JOTTED, "run")
+@pytest.mark.parametrize("full", [(*JOTTED, "run"), ("run",)], ids=["all-along", "since-the-last-file"])
+def test_nobody_holds_what_could_not_be_written_down(rig: Rig, full: tuple[str, ...]) -> None:
+    fill(rig, *full)
     outcome = rig.run(hold())
     assert outcome.ends == {0: 1}
     assert outcome.answers == []
@@ -484,19 +485,22 @@ def fence_is_free(rig: Rig) -> bool:
     return True
 
 
-def test_a_one_off_container_that_a_dead_operator_left_is_ended_before_anything_else_begins(rig: Rig) -> None:
-    """A migration: docker's own child, which no signal to the script reaches."""
+@pytest.mark.parametrize("stack", ["app-blue", "app-green", "app-setting-prod"])
+def test_a_one_off_container_that_a_dead_operator_left_is_ended_before_anything_else_begins(
+    rig: Rig, stack: str
+) -> None:
+    """A migration, or a test of nginx's configuration: docker's own child, which no signal to the script reaches."""
     holds(rig, "one")
     left = works_on(rig, "while :; do sleep 0.05; done")
     with rig.started(left, run="one"):
         begun(rig)
         holds(rig, "two")
-        one_offs(rig, "app-green", "aaa\n", "")
+        one_offs(rig, stack, "aaa\n", "")
         rig.docker("stop aaa")
         rig.docker("rm -f aaa", status=1)  # it has removed itself
         outcome = rig.run(shell.command("complain", "mine"), run="two")
         assert outcome.lines[1:] == [
-            "an earlier run left a one-off container of app-green: ending it",
+            f"an earlier run left a one-off container of {stack}: ending it",
             "mine",
         ]
     rig.forget_calls()
@@ -526,6 +530,7 @@ def test_that_a_script_was_cut_off_is_known_to_those_after_it(rig: Rig) -> None:
         for colour in ("app-blue", "app-green", "app-setting-prod"):
             one_offs(rig, colour)
         assert not (rig.base / "cut_off").exists()
+        os.utime(rig.base / "unfinished", (0, 0))  # it took hours; what counts is when it was cut off
         assert rig.run(shell.command("complain", "mine"), run="two").finished
     assert time.time() - (rig.base / "cut_off").stat().st_mtime < 60
 

@@ -195,6 +195,16 @@ def test_a_reload_that_fails_fails_the_step(rig: Rig) -> None:
     assert rig.run(shell.command("use_conf", "c2")).ends == {0: 1}
 
 
+def test_a_link_that_cannot_be_moved_fails_the_step(rig: Rig) -> None:
+    """The proxy would read what it had, and the flip go on."""
+    confs(rig, "c2")
+    (rig.base / "nginx" / "live").mkdir()
+    rig.docker(NGINX_PS, "ngx1\n")
+    rig.docker(f"exec ngx1 {RELOAD}")
+    assert rig.run(shell.command("use_conf", "c2")).ends == {0: 1}
+    assert f"docker exec ngx1 {RELOAD}" not in rig.said
+
+
 def test_a_configuration_is_not_moved_where_docker_does_not_say_whether_nginx_runs(rig: Rig) -> None:
     """A link that is moved and not reloaded would be taken for the configuration in use."""
     confs(rig, "c1", "c2", use="c1")
@@ -286,6 +296,14 @@ def test_an_answer_of_another_container_does_not_count(rig: Rig, come: str) -> N
     status, said = gate(rig, seconds=0)
     assert status == 1
     assert f"status 503 from {come}" in said
+
+
+def test_an_address_that_begins_that_of_the_colour_is_another_container_s(rig: Rig) -> None:
+    rig.nginx_runs()
+    rig.colour_runs("green", "aaa")
+    rig.addresses("aaa", say=" 172.18.0.33 \n")
+    curl(rig, "green", come="172.18.0.3:8000")
+    assert gate(rig, seconds=0)[0] == 1
 
 
 def test_a_colour_that_answers_late_passes_the_gate(rig: Rig) -> None:
@@ -737,6 +755,24 @@ def test_a_drain_does_not_wait_for_the_second_after_the_switch_where_it_is_over(
     os.utime(rig.base / "switch", (past, past))
     assert rig.run(shell.command("drain", "blue", 9_999)).finished
     assert set((rig.base / "naps").read_text().split()) == naps
+
+
+@pytest.mark.parametrize(("age", "waits"), [(1, True), (2, False)])
+def test_of_two_times_in_whole_seconds_two_are_one_at_least(rig: Rig, age: int, waits: bool) -> None:
+    sockets(rig, tcp())
+    rig.program("date", f"case $1 in -r) echo 1000 ;; *) echo {1000 + age} ;; esac")
+    rig.program("sleep", f"echo $1 >>{rig.base}/naps")
+    assert rig.run(shell.command("drain", "blue", 9_999)).finished
+    assert ("1" in (rig.base / "naps").read_text().split()) is waits
+
+
+def test_a_drain_takes_no_look_before_the_second_after_the_switch_is_over(rig: Rig) -> None:
+    sockets(rig, tcp())
+    rig.docker(TABLES, tcp(), does=f"[ -f {rig.base}/over ] || echo early >>{rig.base}/looks")
+    rig.program("sleep", f'/bin/sleep 0.3; [ "$1" != 1 ] || true >{rig.base}/over')
+    (rig.base / "switch").mkdir(exist_ok=True)
+    assert rig.run(shell.command("drain", "blue", 9_999)).finished
+    assert not (rig.base / "looks").exists()
 
 
 def test_a_drain_says_how_many_connections_are_cut_at_its_limit(rig: Rig) -> None:

@@ -325,7 +325,7 @@ def test_a_page_that_nobody_sees_or_that_closes_the_health_check_is_an_error(
 
 
 def test_services_are_restarted_one_after_the_other(rig: Rig) -> None:
-    for service, ident in (("redis", "aa1"), ("celery", "")):
+    for service, ident in (("redis", "aa1"), ("flower", ""), ("celery", "bb2")):
         rig.docker(
             "ps -q --filter label=com.docker.compose.project=app-setting-prod"
             f" --filter label=com.docker.compose.service={service}"
@@ -333,6 +333,12 @@ def test_services_are_restarted_one_after_the_other(rig: Rig) -> None:
             ident,
         )
     rig.docker("restart aa1")
-    assert rig.run(shell.command("settings_restart", "redis", "celery")).finished
-    assert rig.said[-2:] != rig.said[:2]
-    assert [call for call in rig.said if "restart" in call] == ["docker restart aa1"]
+    rig.docker("restart bb2")
+    assert rig.run(shell.command("settings_restart", "redis", "flower", "celery")).finished
+    assert [" ".join(call[:2]) for call in rig.calls] == [
+        "docker ps", "docker restart", "docker ps", "docker ps", "docker restart",
+    ]  # fmt: skip
+    assert [call for call in rig.said if "restart" in call] == ["docker restart aa1", "docker restart bb2"]
+    rig.docker("restart aa1", status=1)
+    assert rig.run(shell.command("settings_restart", "redis", "celery")).ends == {0: 1}
+    assert rig.said[-1] == "docker restart aa1"

@@ -225,7 +225,7 @@ def test_a_user_is_made_once_and_may_use_docker(bare: Rig) -> None:
 
 def test_keys_that_may_log_in_are_let_in_once_and_none_is_lost(bare: Rig) -> None:
     home = has_user(bare)
-    bare.program("install", f'exec {shutil.which("install")} -d -m 0700 "{home}/.ssh"')
+    bare.program("install", f'exec {shutil.which("install")} -d -m "$3" "$8"')
     bare.announce("chown", "deploy:*")
     (home / ".ssh").mkdir()
     (home / ".ssh" / "authorized_keys").write_text("ssh-ed25519 BBBB bob")
@@ -237,6 +237,7 @@ def test_keys_that_may_log_in_are_let_in_once_and_none_is_lost(bare: Rig) -> Non
     file = home / ".ssh" / "authorized_keys"
     assert file.read_text() == f"ssh-ed25519 BBBB bob\n{KEY}\n"
     assert file.stat().st_mode & 0o777 == 0o600
+    assert file.parent.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_login_without_keys_of_its_own_leaves_no_broken_file(bare: Rig) -> None:

@@ -83,6 +83,18 @@ def test_what_is_not_what_waited_is_withdrawn(rig: Rig, now: tuple[str, ...]) ->
     assert not (rig.base / "waiting").exists()
 
 
+def test_what_is_withdrawn_is_drained_first(rig: Rig) -> None:
+    rig.nginx_runs()
+    rig.colour_runs("green", "aaa")
+    rig.program("curl", "echo blue", inside=True)
+    rig.program("cat", "echo '0: 060012AC:D6D2 030012AC:1F41 01'", inside=True)
+    rig.docker("stop aaa")
+    rig.docker("rm aaa")
+    outcome = rig.run(shell.command("withdraw", "green", "0"))
+    assert outcome.finished
+    assert outcome.one("found") == "1 connections to green were still open after 0 s, and are cut"
+
+
 def test_an_engine_that_does_not_answer_takes_nothing_away(rig: Rig) -> None:
     let_wait(rig, "aaa")
     rig.docker(OF_GREEN, status=1)

@@ -76,6 +76,9 @@ REFUSED = [
     (b"K='zebra\rL'\n", 1, "a return without a newline"),
     (b"A=1\nK=zebra\t# note\n", 2, "a tab before #"),
     (b"A=1\nDOCKER_HOST=zebra\n", 2, "DOCKER_HOST would send compose v1 to another engine"),
+    (b"DOCKER_CONTEXT=zebra\n", 1, "DOCKER_CONTEXT would send compose v1 to another engine"),
+    (b"DOCKER_TLS_VERIFY=zebra\n", 1, "DOCKER_TLS_VERIFY would send compose v1 to another engine"),
+    (b"DOCKER_CERT_PATH=zebra\n", 1, "DOCKER_CERT_PATH would send compose v1 to another engine"),
 ]
 """compose v2 fails, or compose v1 passes over the line, or they read another value."""
 
@@ -147,3 +150,7 @@ def test_any_text_is_read_or_refused_by_its_line_without_showing_it(tmp_path: Pa
         return
     assert re.search(r"\.env\.prod(:\d+: | is no text file)", said.what)
     assert said.mend
+
+
+def test_the_mark_that_windows_puts_before_utf_8_belongs_to_no_name() -> None:
+    assert envfile.parse(b"\xef\xbb\xbfA=1\n", ".env").values == {"A": "1"}

@@ -34,6 +34,7 @@ def test_a_host_that_is_well_gives_no_reason() -> None:
     ("answer", "weight", "rule", "what", "mend"),
     [
         (("port_taken", "80"), STOPS, "host", "port 80 is taken by another program", "HTTP_PORT"),
+        (("nginx_version", "1.27.2"), STOPS, "nginx-version", "nginx is 1.27.2; the switch needs 1.27.3", "nginx:1.30"),
         (("nginx_version", "1.26.3"), STOPS, "nginx-version", "nginx is 1.26.3; the switch needs 1.27.3", "nginx:1.30"),
         (("nginx_version", "1.9.15"), STOPS, "nginx-version", "nginx is 1.9.15", "image: nginx:1.30 in setting_prod"),
         (("nginx_version", ""), STOPS, "nginx-version", "nginx is ", "nginx:1.30"),

@@ -155,6 +155,13 @@ def test_a_key_that_is_new_to_many_at_once_is_written_down_once(tmp_path: Path) 
     assert (tmp_path / "known_hosts").read_text() == f"jump {text(KEY)}\n"
 
 
+def test_a_new_key_gets_a_line_of_its_own_behind_one_without_an_end(tmp_path: Path) -> None:
+    path = tmp_path / "known_hosts"
+    path.write_text(f"web1 {text(KEY)}")
+    KnownHosts(path, accept_new=True).verify("web2", OTHER)
+    assert path.read_text() == f"web1 {text(KEY)}\nweb2 {text(OTHER)}\n"
+
+
 def test_a_key_is_asked_for_by_the_algorithms_that_it_signs_with(tmp_path: Path) -> None:
     rsa = paramiko.RSAKey.generate(2048)
     keys = known(tmp_path, f"web1 {text(rsa)}", f"web1 {text(KEY)}", f"@revoked web1 {text(OTHER)}")

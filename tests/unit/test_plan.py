@@ -8,7 +8,7 @@ from itertools import chain, product
 
 import pytest
 
-from deploy.recipe import plan, standing
+from deploy.recipe import docker, nginx, plan, standing, waiting
 from deploy.recipe.model import App, Colour, Container, Facts, Health, Host, Release, StoredRelease
 from deploy.recipe.steps import Cargo, Phase, Plan, Step
 
@@ -602,3 +602,79 @@ def test_a_host_is_described_by_what_users_get() -> None:
     assert standing.describe(APP, BARE) == "nobody is live"
     assert standing.describe(APP, RUNS) == "blue is live with r1"
     assert standing.describe(APP, replace(RUNS, containers=())) == "blue is live with nothing that runs"
+
+
+SLOW = replace(
+    APP,
+    health=Health("/healthz", "app.example.com", 900),
+    settle=901,
+    drain=902,
+    build_timeout=903,
+    migrate_timeout=904,
+)
+
+
+@pytest.mark.parametrize(
+    ("step", "limit"),
+    [
+        (nginx.gate(SLOW, Colour.BLUE, {}), 900),
+        (nginx.await_return(SLOW, Colour.BLUE, ""), 900),
+        (waiting.revive(SLOW, Colour.BLUE), 900),
+        (docker.workers_ready(SLOW, ["celery"]), 900),
+        (docker.workers_back(SLOW, ["celery"]), 900),
+        (nginx.watch(SLOW, Colour.BLUE, {}), 901),
+        (docker.watch_workers(SLOW, ["celery"]), 901),
+        (nginx.drain(SLOW, Colour.BLUE), 902),
+        (waiting.withdraw(SLOW, Colour.BLUE), 902),
+    ],
+    ids=lambda each: each.title if isinstance(each, Step) else "",
+)
+def test_a_step_has_longer_than_its_word_is_told_to_wait(step: Step, limit: int) -> None:
+    """Or it would be broken off before it could say what it waited for in vain."""
+    assert str(limit) in step.command.words
+    assert step.deadline > limit
+
+
+def test_a_build_and_a_migration_have_the_time_that_the_operator_gives_them() -> None:
+    planned = deploy(RUNS, app=SLOW)
+    times = {step.command.words[0]: step.deadline for phase in Phase for step in planned.of(phase)}
+    assert (times["build"], times["migrate"]) == (903, 904)
+
+
+def test_a_container_may_take_minutes_to_stop() -> None:
+    assert docker.stop(Colour.BLUE, "").deadline >= 600
+
+
+@pytest.mark.parametrize("runs", [(), ("celery",)], ids=["users", "workers"])
+def test_no_step_of_an_undo_is_broken_off_because_another_host_failed(runs: tuple[str, ...]) -> None:
+    host = replace(WEB1, runs=runs)
+    planned = deploy(replace(RUNS, runs=runs), host=host)
+    assert planned.of(Phase.UNDO)
+    assert [step.title for step in planned.of(Phase.UNDO) if step.patient] == []
+
+
+def test_a_worker_that_was_sick_before_is_handed_back_and_not_waited_for() -> None:
+    """It is no reason to call a human."""
+    celery, beat = settings("r1", "celery", "celery-beat")
+    facts = replace(BARE, runs=APP.workers, containers=(replace(celery, health="unhealthy"), beat))
+    host = replace(WEB1, runs=APP.workers)
+    undo = [step.command.words for step in deploy(facts, host=host, leader=WEB2).of(Phase.UNDO)]
+    assert ("settings_back", "r1", "celery", "celery-beat") in undo
+    assert [words[2:] for words in undo if words[0] == "settings_ready"] == [("celery-beat",)]
+
+
+@pytest.mark.parametrize(("releases", "safe"), [((stored("r1", 100),), True), ((), False)])
+def test_a_changed_service_goes_back_only_to_a_release_that_lies_there(
+    releases: tuple[StoredRelease, ...], safe: bool
+) -> None:
+    redis = container("app-setting-prod", "redis", definition="before")
+    others = tuple(c for c in RUNS.containers if c.service != "redis")
+    planned = deploy(replace(RUNS, containers=(*others, redis), releases=releases))
+    assert ("settings_safe" in {step.command.words[0] for step in planned.of(Phase.UNDO)}) is safe
+
+
+def test_what_is_tidied_up_is_never_the_conf_in_use() -> None:
+    """Somebody may have reloaded another one than the release came with."""
+    planned = plan.plan_tidy(APP, WEB1, replace(RUNS, conf="c2", confs=("c1", "c2", "c3")), release("r1"))
+    commands = [step.command.words for step in planned.of(Phase.FINISH)]
+    assert [words for words in commands if words[0] == "forget_confs"] == [("forget_confs", "c3")]

@@ -26,7 +26,7 @@ ENV = {
 @pytest.mark.parametrize(
     "name",
     ["PASSWORD", "redis_pass", "SECRET", "API_TOKEN", "KEY", "credential", "AUTH", "SENTRY_DSN", "SALT", "PRIVATE",
-     "SIGNATURE"],
+     "SIGNATURE", "TLS_CERT", "COOKIE", "JWT", "HMAC", "SLACK_WEBHOOK", "DB_PWD", "PW", "PIN"],
 )  # fmt: skip
 def test_what_a_name_calls_secret_is_hidden(name: str) -> None:
     assert redactor({name: "quiet"})("it is quiet here") == f"it is {HIDDEN} here"

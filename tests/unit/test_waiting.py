@@ -127,6 +127,22 @@ def test_what_began_anew_while_it_waited_is_no_reason_to_leave_it(kind: str, kno
     assert gate.command.words[3:] == known
 
 
+def test_a_live_colour_of_which_nothing_runs_is_no_standby() -> None:
+    """There would be nothing that could wait, and the end of the run would fail of it."""
+    facts = replace(FACTS, containers=(web("blue", "r1", state="exited"), web("green", "r2"), *SETTINGS))
+    finish = words(stage.plan_promote(replace(APP, standby=True), HOST, facts, release("r2")), Phase.FINISH)
+    assert {"drain", "stop"} <= {*finish}
+    assert "let_wait" not in finish
+
+
+def test_a_promote_removes_what_left_the_settings_file_as_it_asked() -> None:
+    flower = Container("flower-id", "app-setting-prod", "flower", "flower:1", "running")
+    made = stage.plan_promote(APP, HOST, replace(FACTS, containers=(*FACTS.containers, flower)), release("r2"))
+    assert made.asks == ("flower of app-setting-prod will be removed: setting_prod.yml has it no more",)
+    commands = [step.command.words for step in made.of(Phase.FINISH)]
+    assert ("settings_down", "flower") in commands
+
+
 def test_with_standby_the_old_colour_waits_and_is_neither_drained_nor_stopped() -> None:
     made = stage.plan_promote(replace(APP, standby=True), HOST, FACTS, release("r2"))
     assert words(made, Phase.FINISH)[:2] == ["settings_up", "let_wait"]
