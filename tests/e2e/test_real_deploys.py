@@ -287,10 +287,11 @@ def test_what_docker_still_stops_when_a_deploy_is_broken_off_is_back_when_it_is_
     settings.write_bytes(good)
     one.commit()
     (redis,) = one.docker(target, "ps", "-q", "--filter", "label=com.docker.compose.service=redis")
-    kills = f"docker events --since $since --until $(date +%s) --filter container={redis} --filter event=kill"
-    told_to_end = f"since=$(date +%s); until {kills} | grep -q .; do sleep 0.1; done"
+    since = testbed.shell(target, "date +%s")
+    events = f"docker events --since {since} --until $(date +%s) --filter container={redis} --filter event="
+    told, ended = (f"until {events}{what} | grep -q .; do sleep 0.1; done" for what in ("kill", "die"))
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        ending = pool.submit(testbed.shell, target, told_to_end)
+        ending = pool.submit(testbed.shell, target, told)
         operator = Operator(one.project, "deploy", "--settle=0", "--yes")
         assert operator.watch_until(lambda _, event: event.get("title") == "start settings services")
         ending.result()
@@ -298,7 +299,7 @@ def test_what_docker_still_stops_when_a_deploy_is_broken_off_is_back_when_it_is_
         assert operator.finish() == 1, operator.said
     assert "Undone on every host" in operator.said
     assert one.live() == before
-    testbed.shell(target, f"docker wait {redis} || true")  # it has ten seconds
+    testbed.shell(target, ended)  # ten seconds after it was told to
     one.assert_whole()
 
 
