@@ -671,9 +671,12 @@ class SimWords(_Words):
                     return status
         return 0
 
+    def end_stops(self) -> None:
+        self.sim.end_orders(self.host)
+
     def sim_settings_safe(self, release: str, seconds: str, *services: str) -> Doing:
         yield self.proc.took(1.5)
-        self.sim.end_orders(self.host)
+        self.end_stops()
         lame = [service for service in services if [c.healthy for c in self.host.of(self.settings, service)] != [True]]
         if not lame:
             return 0

@@ -547,3 +547,9 @@ def a_standby_goes_on_stage_unseen(patch: pytest.MonkeyPatch) -> None:
 def what_docker_is_still_about_to_stop_is_taken_for_running(patch: pytest.MonkeyPatch) -> None:
     """A word of the library, whose like here is this number: nobody asks docker when a script was cut off before."""
     patch.setattr(sim_host, "CUT_OFF", -1)
+
+
+@plant
+def an_undo_takes_what_docker_still_stops_for_a_service_that_runs(patch: pytest.MonkeyPatch) -> None:
+    """As it was: a word of the library, too."""
+    patch.setattr(SimWords, "end_stops", lambda _: None)
