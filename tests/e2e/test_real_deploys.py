@@ -301,6 +301,7 @@ def test_what_docker_still_stops_when_a_deploy_is_broken_off_is_back_when_it_is_
     assert one.live() == before
     testbed.shell(target, ended)  # ten seconds after it was told to
     one.assert_whole()
+    one.deploy("--settle=0", "--yes")  # with the redis that others do not have to be asked about
 
 
 def test_a_broken_nginx_conf_is_refused_before_any_flip(one: Stage) -> None:
