@@ -130,27 +130,39 @@ start() {
 # changes compose stops the old container (SIGTERM, stop_grace_period: celery's warm shutdown) before it starts the new
 # one: beat is never doubled.
 settings_up() {
-    [ -z "$(find cut_off -mmin -20 2>/dev/null)" ] || end_stops "$@" || return
+    ! cut_off_lately || end_stops "$@" || return
     settings up -d --no-deps --no-build "$@"
 }
 
-# end_stops SERVICE...: docker goes on stopping a container when whoever asked for it was ended, and calls it running until
-# it is not; then no restart policy brings it back. Compose takes such a one for running. So where a script was cut off a
-# while ago, what docker was told to end since it was started is stopped to the end first.
+# cut_off_lately: a script was (host/lock.sh), and docker may still be at what that asked for.
+cut_off_lately() { [ -n "$(find "$BASE/cut_off" -mmin -20 2>/dev/null)" ]; }
+
+# end_stops SERVICE...: compose takes what docker is still about to end for running, so that is stopped to the end first.
 end_stops() {
     running=
     for service; do
         ids=$(of_service "$service" -q --no-trunc) || return
         running="$running $ids"
     done
-    [ -n "${running# }" ] || return 0
+    # shellcheck disable=SC2086  # the ids are hexadecimal words
+    ends=$(being_ended $running) || return
+    # shellcheck disable=SC2086
+    [ -z "$ends" ] || docker stop $ends >/dev/null
+}
+
+# being_ended ID...: those of these containers that docker was told to end since they were started. It goes on with that
+# when whoever asked was ended, and calls them running until they are not; then no restart policy brings them back.
+being_ended() {
+    [ $# != 0 ] || return 0
     # It prints whole seconds that are over: this one is waited for. Signals 1, 10 and 12 end nobody: HUP, USR1, USR2.
     told=$(docker events --since 20m --until "$(($(now) + 1))" --filter type=container --filter event=kill \
         --filter event=start --format '{{.Action}} {{.Actor.ID}} {{.Actor.Attributes.signal}}') || return
-    for id in $running; do
-        last=$(printf '%s\n' "$told" | awk -v id="$id" '$2 == id && $3 !~ /^(1|10|12)$/ { last = $1 } END { print last }')
-        [ "$last" != kill ] || docker stop "$id" >/dev/null || return
-    done
+    printf '%s\n' "$told" | awk -v ids="$*" '$3 !~ /^(1|10|12)$/ { last[$2] = $1 }
+        END {
+            count = split(ids, id, " ")
+            for (i = 1; i <= count; i++) for (each in last)
+                if (last[each] == "kill" && index(each, id[i]) == 1) printf "%s ", id[i]
+        }'
 }
 
 # settings_back RELEASE SERVICE...: the same, as an earlier release has them, which lies here.

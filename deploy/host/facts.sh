@@ -130,7 +130,17 @@ containers() {
         ids=$(own_ids) || return
         [ "$ids" != "$asked" ] || return 1
     done
-    [ -z "$found" ] || printf '%s\n' "$found" | while IFS= read -r line; do answer container "$line"; done
+    [ -n "$found" ] || return 0
+    ! cut_off_lately || found=$(tell_ending) || return
+    printf '%s\n' "$found" | while IFS= read -r line; do answer container "$line"; done
+}
+
+# tell_ending: what was found, with the state "ending" for what of the settings stack docker only calls running still.
+tell_ending() {
+    # shellcheck disable=SC2046  # the ids are hexadecimal words
+    ends=$(being_ended $(printf '%s\n' "$found" | awk -F '\t' -v stack="$SETTINGS" '$2 == stack { print $1 }')) || return
+    printf '%s\n' "$found" | awk -F '\t' -v OFS='\t' -v ends="$ends" \
+        '$5 == "running" && index(ends, $1) { $5 = "ending" } { print }'
 }
 
 own_ids() {

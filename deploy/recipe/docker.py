@@ -139,7 +139,7 @@ def hand_back(release_id: str, services: Iterable[str]) -> Step:
 def settings_safe(release_id: str, services: Iterable[str]) -> Step:
     return Step(
         "see the settings services run",
-        f"this run changed them; one that is not well goes back to {release_id}",
+        f"they were changed, or about to end; one that is not well goes back to {release_id}",
         shell.command("settings_safe", release_id, 60, *services),
         deadline=900,
     )

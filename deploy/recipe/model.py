@@ -146,9 +146,13 @@ class Release:
     definitions: tuple[tuple[str, str], ...] = ()
 
 
+ENDING = "ending"
+"""The state of a container that runs, and that docker is about to end, for a script that was cut off."""
+
+
 @dataclass(frozen=True)
 class Container:
-    """One container as docker's inspect and compose's labels describe it."""
+    """One container as docker's inspect and compose's labels describe it; `state` is docker's word, or ENDING."""
 
     id: str
     stack: str
@@ -162,6 +166,10 @@ class Container:
 
     @property
     def runs(self) -> bool:
+        return self.state in {"running", ENDING}
+
+    @property
+    def stays(self) -> bool:
         return self.state == "running"
 
 

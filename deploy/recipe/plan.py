@@ -299,7 +299,8 @@ def undo(app: App, host: Host, facts: Facts, release: Release, changed: tuple[st
     `changed` are the settings services that the plan recreates.
     """
     before = standing.live_release(app, facts)
-    safe = (docker.settings_safe(before, changed),) if changed and facts.stored(before) else ()
+    unsure = sorted({*changed, *services.ending(app, facts)})
+    safe = (docker.settings_safe(before, unsure),) if unsure and facts.stored(before) else ()
     if not facts.serves(app):
         back = (*safe, *_hand_back(app, host, facts, release))
         return (docker.await_engine(), *back) if back else ()

@@ -34,12 +34,17 @@ def infrastructure(app: App, host: Host, facts: Facts, release: Release) -> tupl
     for name, definition in release.definitions:
         if name in app.workers or not belongs(app, host, name):
             continue
-        running = [c for c in facts.of(app.settings_stack, name) if c.runs]
+        running = [c for c in facts.of(app.settings_stack, name) if c.stays]
         if not running:
             missing.append(name)
         elif any(c.definition != definition for c in running):
             changed.append(name)
     return tuple(missing), tuple(changed)
+
+
+def ending(app: App, facts: Facts) -> set[str]:
+    """Return the settings services of which a container is about to end, for a script that was cut off."""
+    return {c.service for c in facts.of(app.settings_stack) if c.runs and not c.stays}
 
 
 def workers_of(app: App, host: Host, release: Release) -> tuple[str, ...]:
@@ -55,7 +60,7 @@ def stale_workers(app: App, host: Host, facts: Facts, release: Release) -> tuple
     """
     stale = []
     for name in workers_of(app, host, release):
-        images = [c.image for c in facts.of(app.settings_stack, name) if c.runs]
+        images = [c.image for c in facts.of(app.settings_stack, name) if c.stays]
         if {*images} != {app.image(release.id)} or (name in app.singletons and len(images) > 1):
             stale.append(name)
     return tuple(stale)

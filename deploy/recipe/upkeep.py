@@ -59,7 +59,7 @@ def plan_up(app: App, host: Host, facts: Facts, who: str) -> Plan:
     if live is None or live.record is None:
         return Plan(refusals=("nothing that it knows is live here, so nothing tells what belongs here; deploy first",))
     known = dict(live.record.definitions)
-    runs = {c.service for c in facts.of(app.settings_stack) if c.runs}
+    runs = {c.service for c in facts.of(app.settings_stack) if c.stays}
     missing = sorted(name for name in known.keys() - runs if services.belongs(app, host, name))
     _, misplaced = services.strays(app, host, facts, live.record)
     if not missing:

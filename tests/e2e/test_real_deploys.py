@@ -275,33 +275,54 @@ def test_an_nginx_that_does_not_come_up_changed_is_as_it_was_when_the_deploy_is_
     settings.write_bytes(good)
 
 
-def test_what_docker_still_stops_when_a_deploy_is_broken_off_is_back_when_it_is_undone(one: Stage) -> None:
-    """Until it has ended docker calls it "Up", and a moment later nobody would have a redis."""
-    target, settings = one.targets[0], one.project.folder / "templates" / "setting_prod.yml"
-    good = settings.read_bytes()
-    deaf = good.replace(b"  redis:\n    <<: *service\n", b"  redis:\n    <<: *service\n    stop_signal: SIGWINCH\n")
-    assert deaf != good
-    settings.write_bytes(deaf)
-    one.deploy("--settle=0", "--yes")
-    before = one.live()
+SLOW = b"  redis:\n    <<: *service\n    stop_signal: SIGWINCH\n"
+"""A redis that docker has to kill, ten seconds after it was told to stop."""
+
+
+def while_redis_is_made_anew(stage: Stage, blow: signal.Signals) -> tuple[Operator, str]:
+    """Deploy another redis, and strike its operator while docker stops the slow one; say how its end is seen."""
+    target, settings = stage.targets[0], stage.project.folder / "templates" / "setting_prod.yml"
+    settings.parent.mkdir(exist_ok=True)
+    good = Templates(settings.parent).read(settings.name)
+    settings.write_bytes(good.replace(b"  redis:\n    <<: *service\n", SLOW))
+    stage.deploy("--settle=0", "--yes")
     settings.write_bytes(good)
-    one.commit()
-    (redis,) = one.docker(target, "ps", "-q", "--filter", "label=com.docker.compose.service=redis")
+    stage.commit()
+    (redis,) = stage.docker(target, "ps", "-q", "--filter", "label=com.docker.compose.service=redis")
     since = testbed.shell(target, "date +%s")
     events = f"docker events --since {since} --until $(date +%s) --filter container={redis} --filter event="
     told, ended = (f"until {events}{what} | grep -q .; do sleep 0.1; done" for what in ("kill", "die"))
     with concurrent.futures.ThreadPoolExecutor() as pool:
         ending = pool.submit(testbed.shell, target, told)
-        operator = Operator(one.project, "deploy", "--settle=0", "--yes")
+        operator = Operator(stage.project, "deploy", "--settle=0", "--yes")
         assert operator.watch_until(lambda _, event: event.get("title") == "start settings services")
         ending.result()
-        operator.send(signal.SIGINT)
-        assert operator.finish() == 1, operator.said
+        operator.send(blow)
+    return operator, ended
+
+
+def test_what_docker_still_stops_when_a_deploy_is_broken_off_is_back_when_it_is_undone(one: Stage) -> None:
+    """Until it has ended docker calls it "Up", and a moment later nobody would have a redis."""
+    operator, ended = while_redis_is_made_anew(one, signal.SIGINT)
+    assert operator.finish() == 1, operator.said
     assert "Undone on every host" in operator.said
-    assert one.live() == before
-    testbed.shell(target, ended)  # ten seconds after it was told to
+    testbed.shell(one.targets[0], ended)
     one.assert_whole()
     one.deploy("--settle=0", "--yes")  # with the redis that others do not have to be asked about
+
+
+def test_what_docker_still_stops_for_a_dead_operator_is_there_after_the_next_deploy(one: Stage) -> None:
+    """One of another mind, who wants the redis that seems to run."""
+    operator, ended = while_redis_is_made_anew(one, signal.SIGKILL)
+    operator.finish()
+    settings = one.project.folder / "templates" / "setting_prod.yml"
+    good = settings.read_bytes()
+    settings.write_bytes(good.replace(b"  redis:\n    <<: *service\n", SLOW))
+    one.deploy("--settle=0", "--yes")
+    testbed.shell(one.targets[0], ended)
+    one.assert_whole()
+    settings.write_bytes(good)
+    one.deploy("--settle=0", "--yes")
 
 
 def test_a_broken_nginx_conf_is_refused_before_any_flip(one: Stage) -> None:

@@ -22,6 +22,8 @@ from deploy.source import Templates
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from world import Box
+
     from deploy.console.events import Event
 
 HOSTS = pytest.mark.parametrize("hosts", [1, 3])
@@ -361,6 +363,37 @@ def test_a_changed_settings_service_that_runs_stays_when_a_run_is_undone(operato
         operator.deploy(yes=True)
     (now,) = box.of("app-setting-prod", "nginx")
     assert now.definition != before.definition
+
+
+def redis_is_ending(operator: Any) -> Box:
+    """A run was cut off while it made redis anew: docker calls it running for some seconds."""
+    box: Box
+    (box,) = operator.world.boxes.values()
+    box.ending = {c.id for c in box.of("app-setting-prod", "redis")}
+    return box
+
+
+def test_a_settings_service_that_docker_is_about_to_end_runs_after_the_next_deploy(operator_of: Any) -> None:
+    operator = operator_of(1)
+    operator.deploy()
+    box = redis_is_ending(operator)
+    operator.deploy()
+    assert box.of("app-setting-prod", "redis")
+    operator.deploy()
+    assert "nothing to do" in operator.text
+
+
+def test_a_settings_service_that_docker_is_about_to_end_is_back_when_the_next_deploy_is_undone(
+    operator_of: Any,
+) -> None:
+    operator = operator_of(1)
+    operator.deploy()
+    box = redis_is_ending(operator)
+    operator.write("2")
+    box.refuse["build"] = 1
+    with pytest.raises(Failed, match="Undone on every host"):
+        operator.deploy()
+    assert box.of("app-setting-prod", "redis")
 
 
 def test_a_singleton_on_a_host_that_is_not_the_first_is_refused(operator_of: Any) -> None:

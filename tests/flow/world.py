@@ -62,7 +62,7 @@ class Box:
     many of its first reads end with its link (`breaks_reads`). It `gets_another` image than was sent or pushed;
     `logins` are what it was given to log in there. A cut link is its reboot if it `reboots`; while its
     `engine_starts`, the fence cannot look at what docker runs. Its clock is `clock_ahead` seconds ahead. So many of the
-    next starts of a settings service it `spoils`: that one is not well.
+    next starts of a settings service it `spoils`: that one is not well. What is `ending` ends right after a look.
     """
 
     name: str
@@ -92,6 +92,7 @@ class Box:
     reboots: bool = False
     engine_starts: bool = False
     connections: dict[str, int] = field(default_factory=dict)
+    ending: set[str] = field(default_factory=set)
     sick: set[str] = field(default_factory=set)
     architecture: str = "amd64"
     containerd: bool = False
@@ -496,9 +497,9 @@ class _Words:
         for c in self.box.containers:
             health = "healthy" if c.healthy else "unhealthy"
             since = "2026-11-22T10:00:00Z"
-            self.answer(
-                "container", c.id, c.stack, c.service, c.image, "running", health, 0, since, c.definition, "False"
-            )
+            state = "ending" if c.id in self.box.ending else "running"
+            self.answer("container", c.id, c.stack, c.service, c.image, state, health, 0, since, c.definition, "False")
+        self.box.containers = [c for c in self.box.containers if c.id not in self.box.ending]
 
     def do_await_engine(self, _seconds: str) -> None:
         self.box.engine_starts = False

@@ -301,7 +301,7 @@ def test_what_docker_is_still_about_to_stop_is_stopped_before_compose_takes_it_f
 ) -> None:
     cut_off(rig, told)
     assert rig.run(shell.command("settings_up", "celery", "beat")).finished
-    assert rig.said[3:-1] == [f"docker stop {each}" for each in stopped]
+    assert rig.said[3:-1] == ([f"docker stop {' '.join(stopped)}"] if stopped else [])
     assert rig.said[-1].endswith("up -d --no-deps --no-build celery beat")
 
 

@@ -132,6 +132,44 @@ def test_the_question_to_docker_has_a_part_for_each_thing_that_is_read(bare: Rig
     assert question.split("\t")[5] == "{{if .State.Health}}{{.State.Health.Status}}{{end}}"
 
 
+TOLD_TO_END = f"kill {'a' * 64} 15\nkill {'b' * 64} 15\nkill {'c' * 64} 15\nkill {'d' * 64} 15\nstart {'d' * 64} \n"
+
+
+@pytest.mark.parametrize(
+    ("minutes", "states"),
+    [(1, ["running", "ending", "exited", "running"]), (21, ["running", "running", "exited", "running"])],
+    ids=["lately", "long-ago"],
+)
+def test_what_docker_is_still_about_to_stop_for_a_script_that_was_cut_off_is_ending(
+    rig: Rig, minutes: int, states: list[str]
+) -> None:
+    """Docker calls it running until it is not. Of the colours the switch tells, and nobody else."""
+    has_docker(rig)
+    rig.docker(PS, "a app-blue\nb app-setting-prod\nc app-setting-prod\nd app-setting-prod\n")
+    of, found = {"a": "app-blue"}, {"c": "exited"}
+    lines = (
+        inspected(
+            each * 64, of.get(each, "app-setting-prod"), each, "i", found.get(each, "running"), "", "0", "s", "", ""
+        )
+        for each in "abcd"
+    )
+    rig.docker("inspect *", "".join(lines))
+    rig.docker("events *", TOLD_TO_END)
+    cut_off = rig.base / "cut_off"
+    cut_off.touch()
+    os.utime(cut_off, (0, time.time() - 60 * minutes))
+    assert [c.state for c in observe(rig).containers] == states
+
+
+def test_a_docker_that_does_not_say_what_it_stops_is_no_answer(rig: Rig) -> None:
+    has_docker(rig)
+    rig.docker(PS, "b app-setting-prod\n")
+    rig.docker("inspect *", inspected("b", "app-setting-prod", "redis", "i", "running", "", "0", "s", "", ""))
+    rig.docker("events *", status=1)
+    (rig.base / "cut_off").touch()
+    assert not rig.look(facts.observe()).finished
+
+
 def test_one_off_containers_are_nobody_s_service(bare: Rig) -> None:
     bare.docker(PS, "aaa app-blue\n")
     bare.docker("inspect *", inspected("a", "app-blue", "web", "i", "running", "", "0", "s", "", "True"))

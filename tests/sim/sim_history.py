@@ -667,10 +667,10 @@ class History:
             violate(f"{host.name}: healed, and {host.live()} is live instead of {newest}")
         services = host.runs or [name for name in SERVICES if first or name != "celery-beat"]
         colours = [] if host.runs else [host.switch]
-        if colours and self.scenario.standby and host.at_hold[2]:
+        if colours and self.scenario.standby and host.as_found[2]:
             colours.append(OTHER[host.switch])
             if not host.waits(OTHER[host.switch]):
-                violate(f"{host.name}: healed, and {host.at_hold[2]} is not on standby")
+                violate(f"{host.name}: healed, and {host.as_found[2]} is not on standby")
         wanted = sorted([*((f"app-{c}", "web") for c in colours), *(("app-setting-prod", s) for s in services)])
         there = sorted((c.stack, c.service) for c in host.containers)
         if there != wanted:

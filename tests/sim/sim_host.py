@@ -89,7 +89,7 @@ class SimHost(Box):
     calm: bool = False
     epoch: int = 0
     dirty: bool = False
-    at_hold: tuple[str, str, str] = ("", "none", "")
+    as_found: tuple[str, str, str] = ("", "none", "")
     kept: frozenset[str] = frozenset()
     engine_at: float = 0.0
     heard: float = 0.0
@@ -441,11 +441,13 @@ class SimWords(_Words):
         return 0
 
     def _answer_containers(self) -> None:
+        lately = self.clock.now - self.host.cut_off < CUT_OFF
         for c in self.host.containers:
             assert isinstance(c, SimContainer)
             health = "healthy" if c.healthy else "unhealthy"
+            state = "ending" if lately and c.id in self.host.ending and c.state == "running" else c.state
             self.answer(
-                "container", c.id, c.stack, c.service, c.image, c.state, health, c.restarts, "", c.definition, "False"
+                "container", c.id, c.stack, c.service, c.image, state, health, c.restarts, "", c.definition, "False"
             )
 
     # --- files -------------------------------------------------------------------------------------------------
@@ -641,6 +643,7 @@ class SimWords(_Words):
             self.sim.end_orders(self.host)
             old = {c.id for c in self.host.containers if (c.stack, c.service) == (self.settings, service)}
             if old:
+                self.host.ending |= old
                 warm = self.clock.rng.choice(WARM)
                 status = yield from self.docker(warm, lambda ids=old: self.sim.removed(self.host, ids))  # type: ignore[misc]
                 if status:
@@ -865,10 +868,15 @@ class SimWorld(World):
     # --- what words do -----------------------------------------------------------------------------------------
 
     def passes(self, proc: Proc) -> None:
-        """A script has passed the fence."""
-        holder = proc.host.locked_by
+        """A script has passed the fence: by the first one of a run whatever an earlier run left at work has ended."""
+        host = proc.host
+        holder = host.locked_by
         if holder is None or holder.run != proc.run:
-            self.violate(f"{proc.host.name}: {proc.run} passed the fence and does not hold the lock")
+            self.violate(f"{host.name}: {proc.run} passed the fence and does not hold the lock")
+        if host.as_found[0] != proc.run:
+            host.as_found = (proc.run, host.switch, host.live())
+            # Where nobody is live, there is no definition to go back to, and nobody to miss it.
+            host.kept = host.beside() if host.live() else frozenset()
 
     def held(self, proc: Proc, how: str) -> None:
         """A run gets the lock of a host."""
@@ -878,10 +886,6 @@ class SimWorld(World):
         if how != "again" and host.locked and self.verbs[proc.run] != "unlock":
             self.violate(f"{host.name}: {proc.run} gets a lock that a person keeps: {host.locked}")
         host.had = proc.run
-        if host.at_hold[0] != proc.run:
-            host.at_hold = (proc.run, host.switch, host.live())
-            # Where nobody is live, there is no definition to go back to, and nobody to miss it.
-            host.kept = host.beside() if host.live() else frozenset()
 
     def migrates(self, proc: Proc) -> None:
         if proc.run in self.migrated:
@@ -929,8 +933,8 @@ class SimWorld(World):
         if before == colour:
             return
         if colour == "none":
-            if host.at_hold[1] != "none":
-                self.violate(f"{host.name}: users had {host.at_hold[1]}, and are sent to nobody")
+            if host.as_found[1] != "none":
+                self.violate(f"{host.name}: users had {host.as_found[1]}, and are sent to nobody")
             host.was_served = False
         elif any(c.image == image for c in host.of(f"app-{colour}")):
             others = {each.name for each in self.all if not each.runs} & {*self.hosts_of_run[proc.run, host.name]}
@@ -950,31 +954,31 @@ class SimWorld(World):
     def _had(self, run: str, name: str, image: str) -> bool:
         """Say whether users of a host had an image before the run: a promote has nothing to do there."""
         (host,) = (each for each in self.all if each.name == name)
-        return self.verbs[run] == "promote" and host.at_hold[0] == run and host.at_hold[2] == image
+        return self.verbs[run] == "promote" and host.as_found[0] == run and host.as_found[2] == image
 
     def staged(self, run: str) -> None:
         """A stage says that it is done: users have what they had."""
         for host in self.all:
-            if host.at_hold[0] == run and (run, host.switch, host.live()) != host.at_hold:
-                self.violate(f"{host.name}: {run} has staged; users had {host.at_hold}, now {host.live()}")
+            if host.as_found[0] == run and (run, host.switch, host.live()) != host.as_found:
+                self.violate(f"{host.name}: {run} has staged; users had {host.as_found}, now {host.live()}")
 
     def promoted(self, run: str) -> None:
         """A promote says that it is done: users of all its hosts have one release."""
         hosts = [host for host in self.all if host.name in self.reached[run]]
-        images = {self.brought.get((run, host.name)) or host.at_hold[2] for host in hosts if host.at_hold[0] == run}
+        images = {self.brought.get((run, host.name)) or host.as_found[2] for host in hosts if host.as_found[0] == run}
         if len(images) > 1:
             self.violate(f"{run} has promoted, and users have {', '.join(sorted(images))}")
 
     def told(self, proc: Proc, line: dict[str, str]) -> None:
         """A run writes its history: it must be true on this host, now."""
         host, outcome = proc.host, line["outcome"]
-        host.told_at = self.clock.now
         if line["what"] in {"lock", "unlock"}:
             outcome = "done"
             if bool(host.locked) != (line["what"] == "lock"):
                 self.violate(f"{host.name}: history says {line['what']}, and it is {host.locked or 'open'}")
             self.outcomes[proc.run, host.name] = outcome
             return
+        host.told_at = self.clock.now
         if line["what"] == "unstage":
             outcome = "done"
         self.outcomes[proc.run, host.name] = outcome
@@ -987,16 +991,16 @@ class SimWorld(World):
             self.violate(f"{host.name}: history says {line['release']} is live, and {host.live() or 'nobody'} is")
         if outcome == "done" and host.runs and host.live() in host.sick:
             self.violate(f"{host.name}: history says {line['release']} is live, and its workers do not work")
-        if outcome != "done" and (proc.run, host.switch, host.live()) != host.at_hold:
-            self.violate(f"{host.name}: history says undone; users had {host.at_hold}, now {host.live()}")
+        if outcome != "done" and (proc.run, host.switch, host.live()) != host.as_found:
+            self.violate(f"{host.name}: history says undone; users had {host.as_found}, now {host.live()}")
         if outcome != "done" and not host.kept <= host.beside():
             self.violate(f"{host.name}: history says undone, and {sorted(host.kept - host.beside())} do not run")
 
     def _told_of_halves(self, proc: Proc, verb: str, image: str, *, done: bool) -> None:
         """Of a deploy in two halves: users notice one of them alone, and what is staged is there, or is not."""
         host = proc.host
-        if verb != "promote" and (proc.run, host.switch, host.live()) != host.at_hold:
-            self.violate(f"{host.name}: history says {verb}; users had {host.at_hold}, now {host.live()}")
+        if verb != "promote" and (proc.run, host.switch, host.live()) != host.as_found:
+            self.violate(f"{host.name}: history says {verb}; users had {host.as_found}, now {host.live()}")
         idle = next((colour for colour in ("blue", "green") if host.waits(colour) and colour != host.switch), "")
         waits = next((c.image for c in host.of(f"app-{idle}")), "")
         if host.runs:  # nothing of it runs before its turn

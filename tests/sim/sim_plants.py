@@ -45,6 +45,7 @@ FAULTS = {
     "a left out first host is nobody s loss": ("closed",),
     "ctrl c at the very end is taken for a failure": ("ctrl-c",),
     "what docker is still about to stop is taken for running": ("lies",),
+    "a look takes what docker still stops for a service that runs": ("slow", "kill"),
 }
 """What brings a bug to light that would wait for thousands of other histories."""
 
@@ -547,6 +548,18 @@ def a_standby_goes_on_stage_unseen(patch: pytest.MonkeyPatch) -> None:
 def what_docker_is_still_about_to_stop_is_taken_for_running(patch: pytest.MonkeyPatch) -> None:
     """A word of the library, whose like here is this number: nobody asks docker when a script was cut off before."""
     patch.setattr(sim_host, "CUT_OFF", -1)
+
+
+@plant
+def a_look_takes_what_docker_still_stops_for_a_service_that_runs(patch: pytest.MonkeyPatch) -> None:
+    """As it was: a word of the library, too."""
+    real = SimWords._answer_containers
+
+    def answer(words: SimWords) -> None:
+        words.host.ending.clear()
+        real(words)
+
+    patch.setattr(SimWords, "_answer_containers", answer)
 
 
 @plant

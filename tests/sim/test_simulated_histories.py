@@ -19,7 +19,7 @@ from deploy.host import library
 
 SHARD = 400
 SHARDS = 4
-PLANTED = 1_000
+PLANTED = 2_000
 SIMULATE = Path(__file__).parent / "simulate.py"
 
 

@@ -9,7 +9,7 @@ from itertools import chain, product
 import pytest
 
 from deploy.recipe import docker, nginx, plan, standing, waiting
-from deploy.recipe.model import App, Colour, Container, Facts, Health, Host, Release, StoredRelease
+from deploy.recipe.model import ENDING, App, Colour, Container, Facts, Health, Host, Release, StoredRelease
 from deploy.recipe.steps import Cargo, Phase, Plan, Step
 
 WEB1, WEB2 = Host("web1"), Host("web2")
@@ -62,6 +62,12 @@ RUNS = replace(
     releases=(stored("r1", 100),),
 )
 """The first host of the fleet with r1 live on blue, and nothing left over."""
+
+
+def about_to_end(facts: Facts, *names: str) -> Facts:
+    return replace(
+        facts, containers=tuple(replace(c, state=ENDING) if c.service in names else c for c in facts.containers)
+    )
 
 
 def deploy(facts: Facts, to: Release | None = None, *, app: App = APP, host: Host = WEB1, leader: Host = WEB1) -> Plan:
@@ -456,10 +462,13 @@ def without(*services: str) -> tuple[Container, ...]:
         replace(RUNS, containers=(*RUNS.containers, container("app-setting-prod", "celery-beat", "app:r1"))),
         replace(RUNS, containers=(*RUNS.containers, container("app-green", "web", "app:r0", "exited"))),
         replace(RUNS, conf="c0"),
+        about_to_end(RUNS, "redis"),
+        about_to_end(RUNS, "celery"),
     ],
     ids=[
         "bare", "nobody-live", "no-release", "no-record", "other-fingerprint", "live-colour-gone", "service-gone",
         "worker-gone", "definition-changed", "worker-of-another-release", "beat-doubled", "leftovers", "other-conf",
+        "service-ends", "worker-ends",
     ],
 )  # fmt: skip
 def test_a_host_with_anything_to_do_is_not_unchanged(facts: Facts) -> None:
@@ -671,6 +680,23 @@ def test_a_changed_service_goes_back_only_to_a_release_that_lies_there(
     others = tuple(c for c in RUNS.containers if c.service != "redis")
     planned = deploy(replace(RUNS, containers=(*others, redis), releases=releases))
     assert ("settings_safe" in {step.command.words[0] for step in planned.of(Phase.UNDO)}) is safe
+
+
+def test_what_is_about_to_end_is_started_and_comes_back_when_a_run_is_undone() -> None:
+    """Docker calls it running, and it will not be."""
+    facts = about_to_end(RUNS, "redis", "celery")
+    for planned in (deploy(facts), plan.plan_rollback(APP, WEB1, facts, release("r1"))):
+        assert the(planned, Phase.PREPARE, "settings_up") == ("redis",)
+        assert the(planned, Phase.UNDO, "settings_safe")[2:] == ("celery", "redis")
+
+
+def test_a_worker_that_is_about_to_end_was_there_and_is_handed_back() -> None:
+    """An undo takes away those that were not."""
+    facts = about_to_end(replace(BARE, runs=APP.workers, containers=settings("r1", *APP.workers)), "celery")
+    host = replace(WEB1, runs=APP.workers)
+    assert ("settings_back", "r1", "celery", "celery-beat") in [
+        step.command.words for step in deploy(facts, host=host, leader=WEB2).of(Phase.UNDO)
+    ]
 
 
 def test_what_is_tidied_up_is_never_the_conf_in_use() -> None:
