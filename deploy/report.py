@@ -21,7 +21,7 @@ Told = dict[str, Any]
 
 def journal(project: str, env: str) -> Path:
     """Return where the last run is remembered."""
-    return memory() / f"{project}-{env}.jsonl"
+    return memory() / f"{project}.{env}.jsonl"  # a project has no dot in its name
 
 
 def read(path: Path) -> list[Told]:

@@ -66,6 +66,10 @@ def test_a_run_is_remembered_from_its_head_to_its_end(path: Path) -> None:
     assert told[0]["who"] == "ada"
 
 
+def test_projects_and_envs_of_like_names_have_their_own_journals() -> None:
+    assert report.journal("app-eu", "prod") != report.journal("app", "eu-prod")
+
+
 def test_only_its_owner_may_read_a_journal(path: Path) -> None:
     recorded(path, PHASE)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
