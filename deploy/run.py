@@ -237,13 +237,11 @@ class Run:
         try:
             self.phase(Phase.FINISH, planned, parcels)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the same
-            # A deploy after a promote could bring another source than the one that was staged.
-            again = f"rollback --to={to.id}" if verb in {"rollback", "promote"} else f"{verb} --force"
             raise NeedsHuman(
                 f"{str(error) or STOPPED}\n"
                 f"{to.id} is {'staged' if verb == 'stage' else 'live'} on {joined(planned)}; "
                 "what came before it is not cleared away.",
-                mend=f"to clear it: inv {again} --env={self.app.env}",
+                mend=f"to clear it: inv {to_clear(verb, to)} --env={self.app.env}",
             ) from None
         return finishes
 
@@ -334,9 +332,25 @@ class Run:
         raise Failed(f"{reason}\nUndone on every host. Users have what they had: {before}.") from None
 
 
+def to_clear(verb: str, to: Release) -> str:
+    """Return the command that ends what broke after `to` went live, or was staged, with the same source."""
+    if verb in {"rollback", "promote"}:  # a deploy could bring another source than the one that was staged
+        return f"rollback --to={to.id}"
+    if verb == "env.push":
+        return "env.push --force"
+    return f"{verb}{_of_the_same_source(to)} --force"
+
+
+def _of_the_same_source(to: Release) -> str:
+    if to.id.endswith("-dirty"):
+        return " --dirty"
+    return f" --ref={to.revision}" if to.revision else ""
+
+
 def _on_and_back(env: str, verb: str, to: Release, lives: Iterable[str]) -> str:
     """Say how to go on where some hosts have what was wanted and others have not, and how to go back."""
-    on = {"promote": "promote", "rollback": f"rollback --to={to.id}"}.get(verb, "deploy")
+    others = {"promote": "promote", "rollback": f"rollback --to={to.id}"}
+    on = others.get(verb) or f"deploy{_of_the_same_source(to)}"
     back = f"rollback --to={max(lives)}" if verb == "rollback" else "rollback"
     return f"to go on: inv {on} --env={env}; to go back: inv {back} --env={env}"
 
