@@ -51,7 +51,7 @@ def names(text: str, flag: str) -> tuple[str, ...]:
     """
     found = tuple(name.strip() for name in text.split(",") if name.strip())
     if text and not found:
-        raise ConfigError(f"{flag}: {text!r} names no service")
+        raise ConfigError(f"{flag}: {text!r} names no service; leave {flag} out, or say which: {flag}=celery,redis")
     for name in found:
         if not _NAME.fullmatch(name):
             raise ConfigError(f"{flag}: {name!r} is no name of a service")
