@@ -298,9 +298,10 @@ def undo(app: App, host: Host, facts: Facts, release: Release, changed: tuple[st
 
     `changed` are the settings services that the plan recreates.
     """
-    before = standing.live_release(app, facts)
-    unsure = sorted({*changed, *services.ending(app, facts)})
-    safe = (docker.settings_safe(before, unsure),) if unsure and facts.stored(before) else ()
+    before = facts.stored(standing.live_release(app, facts))
+    ending = services.ending(app, host, facts, before.record) if before and before.record else ()
+    unsure = sorted({*changed, *ending})
+    safe = (docker.settings_safe(before.id, unsure),) if before and unsure else ()
     if not facts.serves(app):
         back = (*safe, *_hand_back(app, host, facts, release))
         return (docker.await_engine(), *back) if back else ()

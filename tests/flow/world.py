@@ -779,10 +779,15 @@ class _Words:
             raise Impossible(f"{self.box.name}: {colour} is stopped with connections open")
         self._remove(colour)
 
-    def do_settings_up(self, *services: str) -> None:
+    def do_settings_up(self, *services: str) -> int:
         self.need_files()
+        unknown = set(services) - self.box.releases[self.v["RELEASE"]]["definitions"].keys()
+        if unknown:
+            self.said.append(Line(f"no such service: {', '.join(sorted(unknown))}"))
+            return 1
         for service in services:
             self._replace(service)
+        return 0
 
     def do_settings_ready(self, _seconds: str, *services: str) -> int:
         for service in services:
@@ -793,11 +798,11 @@ class _Words:
                 return 1
         return 0
 
-    def do_settings_back(self, release: str, *services: str) -> None:
+    def do_settings_back(self, release: str, *services: str) -> int:
         self.v = {**self.v, "RELEASE": release}
-        for service in services:
-            if self.image() not in (c.image for c in self.box.of(self.settings, service)):
-                self.do_settings_up(service)
+        return self.do_settings_up(
+            *(each for each in services if self.image() not in (c.image for c in self.box.of(self.settings, each)))
+        )
 
     def do_settings_safe(self, release: str, seconds: str, *services: str) -> int:
         lame = [s for s in services if [c.healthy for c in self.box.of(self.settings, s)] != [True]]
@@ -805,8 +810,7 @@ class _Words:
             return 0
         self.answer("found", f"not well, and as it was before: {' '.join(lame)}")
         self.v = {**self.v, "RELEASE": release}
-        self.do_settings_up(*lame)
-        return self.do_settings_ready(seconds, *lame)
+        return self.do_settings_up(*lame) or self.do_settings_ready(seconds, *lame)
 
     def do_watch_services(self, _seconds: str, *services: str) -> int:
         self.do_settings_ready("0", *services)
