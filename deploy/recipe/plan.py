@@ -298,10 +298,7 @@ def undo(app: App, host: Host, facts: Facts, release: Release, changed: tuple[st
 
     `changed` are the settings services that the plan recreates.
     """
-    before = facts.stored(standing.live_release(app, facts))
-    ending = services.ending(app, host, facts, before.record) if before and before.record else ()
-    unsure = sorted({*changed, *ending})
-    safe = (docker.settings_safe(before.id, unsure),) if before and unsure else ()
+    safe = settings_safe(app, host, facts, changed)
     if not facts.serves(app):
         back = (*safe, *_hand_back(app, host, facts, release))
         return (docker.await_engine(), *back) if back else ()
@@ -320,6 +317,14 @@ def undo(app: App, host: Host, facts: Facts, release: Release, changed: tuple[st
         *(() if stored and stored.served else (files.unmark_served(),)),
         *away,
     )
+
+
+def settings_safe(app: App, host: Host, facts: Facts, changed: tuple[str, ...] = ()) -> tuple[Step, ...]:
+    """What a run changes, and what docker was about to end when it came, runs well after its undo."""
+    before = facts.stored(standing.live_release(app, facts))
+    ending = services.ending(app, host, facts, before.record) if before and before.record else ()
+    unsure = sorted({*changed, *ending})
+    return (docker.settings_safe(before.id, unsure),) if before and unsure else ()
 
 
 def _hand_back(app: App, host: Host, facts: Facts, release: Release) -> tuple[Step, ...]:

@@ -46,7 +46,12 @@ def plan_stage(
     steps = {
         **plan.bring(app, host, facts, release, stamps, leader, builders, settings),
         Phase.START: (*started, files.record("stage", release, standing.live_release(app, facts), "done")),
-        Phase.UNDO: (docker.await_engine(), *away, files.forget([release.id], "it was never staged")),
+        Phase.UNDO: (
+            docker.await_engine(),
+            *plan.settings_safe(app, host, facts),
+            *away,
+            files.forget([release.id], "it was never staged"),
+        ),
     }
     return Plan(
         note="; ".join([standing.describe(app, facts), *data.goes_on(app, facts), *later]),

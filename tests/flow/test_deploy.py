@@ -383,16 +383,17 @@ def test_a_settings_service_that_docker_is_about_to_end_runs_after_the_next_depl
     assert "nothing to do" in operator.text
 
 
-def test_a_settings_service_that_docker_is_about_to_end_is_back_when_the_next_deploy_is_undone(
-    operator_of: Any,
+@pytest.mark.parametrize("verb", ["deploy", "stage"])
+def test_a_settings_service_that_docker_is_about_to_end_is_back_when_the_next_run_is_undone(
+    operator_of: Any, verb: str
 ) -> None:
     operator = operator_of(1)
     operator.deploy()
     box = redis_is_ending(operator)
     operator.write("2")
-    box.refuse["build"] = 1
+    box.refuse["receive"] = 1
     with pytest.raises(Failed, match="Undone on every host"):
-        operator.deploy()
+        getattr(operator, verb)()
     assert box.of("app-setting-prod", "redis")
 
 
