@@ -113,8 +113,10 @@ def plan_tidy(app: App, host: Host, facts: Facts, release: Release) -> Plan:
     """
     stale = services.stale_workers(app, host, facts, release)
     old, confs = standing.prunable(app, facts, release, spare=standing.may_be_staged(app, facts))
+    stored = facts.stored(release.id)
     left = (
         *((docker.refresh(stale),) if stale else ()),
+        *(() if stored and stored.served else (files.mark_served(),)),
         *(() if waiting.waiting(app, facts) else _clear(app, facts, standing.idle_colour(facts))),
         *forget(app, old, (conf for conf in confs if conf != facts.conf)),
     )

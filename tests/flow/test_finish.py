@@ -128,3 +128,17 @@ def test_workers_that_were_not_handed_over_get_what_is_live(operator_of: Any) ->
     assert f"app:{live}" not in {c.image for c in box.containers if c.service == "celery"}
     operator.rollback(live)
     operator.assert_whole()
+
+
+def test_a_host_for_workers_alone_that_was_not_told_what_it_serves_is_told(operator_of: Any) -> None:
+    """Else it is the one host that lacks this way back, two deploys later."""
+    operator = operator_of(2, runs={"web2": ["celery"]})
+    operator.deploy()
+    operator.write("2")
+    operator.stage()
+    breaks(operator, "mark_served")
+    with pytest.raises(NeedsHuman) as caught:
+        operator.promote()
+    type_what_it_says(operator, caught.value)
+    (live,) = set(operator.live())
+    assert all(live in box.served for box in operator.world.boxes.values())
