@@ -106,7 +106,7 @@ def plan_rollback(app: App, host: Host, facts: Facts, release: Release) -> Plan:
     )
 
 
-def plan_tidy(app: App, host: Host, facts: Facts, release: Release) -> Plan:
+def plan_tidy(app: App, host: Host, facts: Facts, release: Release, verb: str = "rollback") -> Plan:
     """Decide what is left to do on a host that serves `release` already: the end of a rollback that broke there.
 
     It has no steps where nothing is left. What waits on purpose is no leftover.
@@ -120,11 +120,11 @@ def plan_tidy(app: App, host: Host, facts: Facts, release: Release) -> Plan:
         *(() if waiting.waiting(app, facts) else _clear(app, facts, standing.idle_colour(facts))),
         *forget(app, old, (conf for conf in confs if conf != facts.conf)),
     )
-    steps: hooks.Steps = {Phase.FINISH: (*left, files.record("rollback", release, release.id, "done"))} if left else {}
+    steps: hooks.Steps = {Phase.FINISH: (*left, files.record(verb, release, release.id, "done"))} if left else {}
     return Plan(
         note=standing.describe(app, facts),
         live=release.id,
-        steps=hooks.around(app, host, facts, release, "rollback", steps),
+        steps=hooks.around(app, host, facts, release, verb, steps),
         variables=variables(app, release_id=release.id, compose=facts.compose),
     )
 

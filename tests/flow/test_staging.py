@@ -356,6 +356,27 @@ def test_what_a_dead_promote_left_is_never_said_to_be_staged(operator_of: Any, h
             assert ("staged" in waits) == (box.switch == "blue" and wanted not in box.served)
 
 
+@HOSTS
+def test_a_promote_after_a_dead_one_does_what_that_one_left_undone(operator_of: Any, hosts: int) -> None:
+    """Where users have it already, workers of the release before would run on for ever."""
+    before = staged(operator_of, hosts)
+    for deaths in itertools.count(1):
+        operator = before.twin()
+        operator.world.die_after = len(operator.world.writes()) + deaths
+        try:
+            operator.promote()
+        except Died:
+            operator.world.revive()
+        else:
+            assert deaths > 2 * hosts
+            return
+        try:
+            operator.promote()
+        except Refused:  # users of all hosts had it
+            continue
+        operator.assert_whole()
+
+
 # --- standby ---------------------------------------------------------------------------------------------------
 
 
