@@ -179,6 +179,7 @@ class Run:
         stopped = False
         for batch in batching.of(planned):
             begun: list[Host] = []
+            rest = [host for host in planned if host not in done and host not in batch]
             try:
                 if stopped:
                     raise Interrupted(STOPPED)  # it ends as an interrupt between two batches does
@@ -187,27 +188,31 @@ class Run:
                     clock.pause(batching.pause, threading.Event())
                 fleet = self.fleet.part(batch, *self.beside)
                 begun = list(batch)
-                stopped = replace(self, fleet=fleet).carry_out_batch(verb, batch, to, parcels)
+                stopped = replace(self, fleet=fleet).carry_out_batch(verb, batch, to, parcels, bool(rest))
             except (GreenroomError, KeyboardInterrupt) as error:
                 if not done:
                     raise
-                rest = [host for host in planned if host not in done and host not in begun]
+                untouched = rest if begun else [*batch, *rest]
                 failed = f"; {joined(begun)} failed" if begun else ""
                 raise NeedsHuman(
                     f"{str(error) or STOPPED}\n{to.id} is live on {joined(done)}"
-                    f"{failed}{f'; not touched: {joined(rest)}' if rest else ''}.",
-                    mend=_on_and_back(self.app.env, verb, to, [each.live for each in batch.values()]),
+                    f"{failed}{f'; not touched: {joined(untouched)}' if untouched else ''}.",
+                    mend=error.mend
+                    if isinstance(error, NeedsHuman) and not rest
+                    else _on_and_back(self.app.env, verb, to, [each.live for each in batch.values()]),
                 ) from None
             done += batch
 
-    def carry_out_batch(self, verb: str, planned: Plans, to: Release, parcels: Callable[[Parcel], IO[bytes]]) -> bool:
-        """Go through the phases, and tell the hooks how it ended.
+    def carry_out_batch(
+        self, verb: str, planned: Plans, to: Release, parcels: Callable[[Parcel], IO[bytes]], more: bool
+    ) -> bool:
+        """Go through the phases, and tell the hooks how it ended. `more` batches may come.
 
         Return whether the operator asked to stop when the batch was done: then it stays done, and is the last.
         """
         occasion = hooks.Occasion(self.app, self.console, verb, to, tuple(map(str, planned)))
         try:
-            finishes = self._carry_out_batch(verb, planned, to, parcels, occasion)
+            finishes = self._carry_out_batch(verb, planned, to, parcels, more, occasion)
         except GreenroomError as error:
             occasion.failure(str(error))
             raise
@@ -219,6 +224,7 @@ class Run:
         planned: Plans,
         to: Release,
         parcels: Callable[[Parcel], IO[bytes]],
+        more: bool,
         occasion: hooks.Occasion,
     ) -> bool:
         """Each phase ends everywhere before the next begins; a failure before finish undoes all.
@@ -237,8 +243,10 @@ class Run:
         try:
             self.phase(Phase.FINISH, planned, parcels)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the same
-            # A deploy after a promote could bring another source than the one that was staged.
-            again = f"rollback --to={to.id}" if verb in {"rollback", "promote"} else f"{verb} --force"
+            # A deploy after a promote could bring another source than the one that was staged. An env.push begins from
+            # one live release.
+            anew = "deploy" if more else verb
+            again = f"rollback --to={to.id}" if verb in {"rollback", "promote"} else f"{anew} --force"
             raise NeedsHuman(
                 f"{str(error) or STOPPED}\n"
                 f"{to.id} is {'staged' if verb == 'stage' else 'live'} on {joined(planned)}; "

@@ -9,6 +9,7 @@ import pytest
 
 from deploy import flow, operate
 from deploy.errors import NeedsHuman
+from deploy.run import Batching
 
 HOSTS = pytest.mark.parametrize("hosts", [1, 3])
 WORDS = ("settings_up", "drain", "stop", "record", "forget")
@@ -61,6 +62,22 @@ def test_what_a_failed_finish_says_clears_what_it_left(operator_of: Any, verb: s
     operator.assert_whole()
     if verb == "rollback":
         assert set(operator.live()) == {live}
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("verb", ["deploy", "rollback", "promote", "env.push"])
+def test_what_a_failed_finish_of_a_batch_says_clears_what_it_left(operator_of: Any, verb: str, number: int) -> None:
+    operator = two_ways_back(operator_of, 2)
+    operator.write("4")
+    if verb == "promote":
+        operator.stage()
+    list(operator.world.boxes.values())[number].refuse["stop"] = 1
+    one_by_one = flow.Options(force=True, batching=Batching(1))
+    run = getattr(operator, verb, lambda **_: operator.does(operate.push_env, one_by_one))
+    with pytest.raises(NeedsHuman, match="is not cleared away") as caught:
+        run(batching=Batching(1))
+    type_what_it_says(operator, caught.value)
+    operator.assert_whole()
 
 
 @HOSTS
