@@ -128,7 +128,7 @@ def engaged(
         console.watch([str(machine.host) for machine in fleet.machines])
         try:
             freight = Freight(app, (*fleet.machines, *means.machines), means.login)
-            yield Run(claim.run, app, fleet, console, held, freight, means.machines)
+            yield Run(claim.run, app, fleet, console, held, freight, where_of(app, fleet), means.machines)
         finally:
             console.unwatch()
 
@@ -146,9 +146,18 @@ class Batching:
         return [{host: planned[host] for host in hosts[n : n + size]} for n in range(0, len(hosts), size)]
 
 
+def where_of(app: App, fleet: Fleet) -> str:
+    """Return the flags that lead a command to the same hosts: what is done on some of an env is not meant for all."""
+    hosts = [machine.host for machine in fleet.machines]
+    return f"--env={app.env}" + ("" if {*hosts} == {*app.hosts} else f" --hosts={','.join(map(str, hosts))}")
+
+
 @dataclass(frozen=True)
 class Run:
-    """A run that holds the lock of every host. Machines `beside` go through `plans_beside` with each batch."""
+    """A run that holds the lock of every host. Machines `beside` go through `plans_beside` with each batch.
+
+    `where` are the flags of a command that is to be typed after it.
+    """
 
     id: str
     app: App
@@ -156,6 +165,7 @@ class Run:
     console: Console
     lock: lock.Lock = field(repr=False)
     freight: Freight = field(repr=False)
+    where: str
     beside: tuple[Machine, ...] = ()
     plans_beside: Plans = field(default_factory=dict)
 
@@ -194,12 +204,14 @@ class Run:
                     raise
                 untouched = rest if begun else [*batch, *rest]
                 failed = f"; {joined(begun)} failed" if begun else ""
+                said = str(error) or STOPPED
+                mend = _on_and_back(self.where, verb, to, [each.live for each in batch.values()])
+                if isinstance(error, NeedsHuman) and not rest:
+                    said, mend = error.what, error.mend
                 raise NeedsHuman(
-                    f"{str(error) or STOPPED}\n{to.id} is live on {joined(done)}"
+                    f"{said}\n{to.id} is live on {joined(done)}"
                     f"{failed}{f'; not touched: {joined(untouched)}' if untouched else ''}.",
-                    mend=error.mend
-                    if isinstance(error, NeedsHuman) and not rest
-                    else _on_and_back(self.app.env, verb, to, [each.live for each in batch.values()]),
+                    mend=mend,
                 ) from None
             done += batch
 
@@ -251,7 +263,7 @@ class Run:
                 f"{str(error) or STOPPED}\n"
                 f"{to.id} is {'staged' if verb == 'stage' else 'live'} on {joined(planned)}; "
                 "what came before it is not cleared away.",
-                mend=f"to clear it: inv {again} --env={self.app.env}",
+                mend=f"to clear it: inv {again} {self.where}",
             ) from None
         return finishes
 
@@ -331,22 +343,22 @@ class Run:
         reason = str(cause) or STOPPED
         undoing = {host: _recorded(each, verb, to, reason) for host, each in planned.items()}
         before = "; ".join(f"{host}: {each.note}" for host, each in planned.items())
-        env = f"--env={self.app.env}"
+        where = self.where
         try:
             self.phase(Phase.UNDO, undoing, no_parcels)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the same
             raise NeedsHuman(
                 f"{reason}\nIt could not be undone everywhere:\n{str(error) or STOPPED}\nBefore, users had: {before}.",
-                mend=f"see what users have now: inv status {env}; a deploy starts from there: inv deploy {env}",
+                mend=f"see what users have now: inv status {where}; a deploy starts from there: inv deploy {where}",
             ) from None
         raise Failed(f"{reason}\nUndone on every host. Users have what they had: {before}.") from None
 
 
-def _on_and_back(env: str, verb: str, to: Release, lives: Iterable[str]) -> str:
+def _on_and_back(where: str, verb: str, to: Release, lives: Iterable[str]) -> str:
     """Say how to go on where some hosts have what was wanted and others have not, and how to go back."""
     on = {"promote": "promote", "rollback": f"rollback --to={to.id}"}.get(verb, "deploy")
     back = f"rollback --to={max(lives)}" if verb == "rollback" else "rollback"
-    return f"to go on: inv {on} --env={env}; to go back: inv {back} --env={env}"
+    return f"to go on: inv {on} {where}; to go back: inv {back} {where}"
 
 
 def no_parcels(parcel: Parcel | Cargo | Docket) -> IO[bytes]:

@@ -62,7 +62,7 @@ def stage(setup: Setup, connect: Connect, console: Console, options: Options) ->
             Event(
                 "ended",
                 text=f"{made.release.id} is staged on {joined(seen)}; nobody is sent to it.{migrated}\n"
-                f"look: inv preview --env={app.env}; then: inv promote --env={app.env}, or inv unstage --env={app.env}",
+                f"look: inv preview {run.where}; then: inv promote {run.where}, or inv unstage {run.where}",
             )
         )
 
@@ -97,7 +97,7 @@ def promote(setup: Setup, connect: Connect, console: Console, options: Options) 
         planned |= _left(app, {host: facts for host, facts in seen.items() if host not in planned}, to)
         part = replace(run, fleet=fleet.part(planned))
         part.carry_out("promote", planned, to, no_parcels, options.batching)
-        back = f"; the way back to {to.replaces}: inv rollback --env={app.env}" if to.replaces else ""
+        back = f"; the way back to {to.replaces}: inv rollback {run.where}" if to.replaces else ""
         console.emit(Event("ended", text=f"{to.id} is live on {flow.purposes(seen)}{back}"))
 
 

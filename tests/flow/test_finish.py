@@ -80,6 +80,19 @@ def test_what_a_failed_finish_of_a_batch_says_clears_what_it_left(operator_of: A
     operator.assert_whole()
 
 
+@pytest.mark.parametrize("verb", ["deploy", "promote"])
+def test_what_is_said_of_some_hosts_is_not_meant_for_all(operator_of: Any, verb: str) -> None:
+    """Whoever tries a release on one host has not asked for it on the others."""
+    operator = two_ways_back(operator_of, 3)
+    operator.write("4")
+    if verb == "promote":
+        operator.stage()
+    breaks(operator, "stop")
+    with pytest.raises(NeedsHuman, match="is not cleared away") as caught:
+        getattr(operator, verb)(hosts="web2,web3")
+    assert caught.value.mend.endswith(" --env=prod --hosts=web2,web3")
+
+
 @HOSTS
 def test_a_rollback_to_what_is_live_flips_nobody_and_is_done_once(operator_of: Any, hosts: int) -> None:
     operator = two_ways_back(operator_of, hosts)
