@@ -43,6 +43,7 @@ def plan_deploy(
     """
     missing, changed = services.infrastructure(app, host, facts, release)
     _, misplaced = services.strays(app, host, facts, release)
+    beside = (*configure(app, facts, release), *ensure_settings(missing, changed))
     return Plan(
         note=standing.describe(app, facts),
         data=data.goes_on(app, facts),
@@ -54,7 +55,7 @@ def plan_deploy(
             release,
             verb,
             {
-                **bring(app, host, facts, release, stamps, leader, builders, ensure_settings(missing, changed)),
+                **bring(app, host, facts, release, stamps, leader, builders, beside),
                 Phase.UNDO: (
                     *undo(app, host, facts, release, changed),
                     files.forget([release.id], "it never stayed live"),
@@ -154,7 +155,7 @@ def bring(
     builders: Mapping[Host, Host],
     settings: tuple[Step, ...],
 ) -> dict[Phase, tuple[Step, ...]]:
-    """All that a new release takes before it can be started; `settings` are the steps for the stack beside it."""
+    """All that a new release takes before it can be started; `settings` are the steps for nginx and its stack."""
     idle = standing.idle_colour(facts)
     return {
         Phase.PREPARE: (
@@ -165,7 +166,6 @@ def bring(
             docker.validate(app, idle),
             *image.prepare(app, idle, host, builders),
             *docker.build_others(app, idle),
-            *configure(app, facts, release),
             *settings,
         ),
         Phase.PUSH: image.push(app, host, builders, release, facts.architecture),
@@ -272,14 +272,18 @@ def _bow_out(app: App, facts: Facts, live: Colour | None, who: str) -> tuple[Ste
     return (nginx.drain(app, live), docker.stop(live, "nobody is sent to it any more"))
 
 
-def configure(app: App, facts: Facts, release: Release) -> tuple[Step, ...]:
-    """A running nginx gets its new configuration with the flip; one that does not run has nobody to disturb."""
+def configure(app: App, facts: Facts, release: Release, *, flips: bool = True) -> tuple[Step, ...]:
+    """A running nginx gets its new configuration with the flip; one that does not run has nobody to disturb.
+
+    Where no flip follows, one that does not run is started as users had it.
+    """
     if not facts.serves(app):
         return ()
     if facts.conf == release.conf and facts.proxy_runs:
         return ()
     test = (nginx.test_conf(release.conf),)
-    return test if facts.proxy_runs else (*test, nginx.use_conf(release.conf, "nginx does not run yet"))
+    waits = facts.proxy_runs or (facts.switch and facts.conf and not flips)
+    return test if waits else (*test, nginx.use_conf(release.conf, "nginx does not run yet"))
 
 
 def ensure_settings(missing: Iterable[str], changed: Iterable[str]) -> tuple[Step, ...]:

@@ -33,7 +33,7 @@ def plan_stage(
     idle = standing.idle_colour(facts)
     missing, changed = services.infrastructure(app, host, facts, release)
     _, misplaced = services.strays(app, host, facts, release)
-    settings = plan.ensure_settings(missing, ())
+    settings = (*plan.configure(app, facts, release, flips=False), *plan.ensure_settings(missing, ()))
     later = [f"{', '.join(changed)} of {app.settings_stack} changed: the promote brings it"] if changed else []
     started: tuple[Step, ...] = (
         docker.start(app, idle),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 import urllib.request
@@ -118,6 +119,24 @@ def test_a_changed_redis_is_left_to_promote(operator_of: Any) -> None:
         operator.promote()
     operator.promote(yes=True)
     assert next(c.id for c in box.containers if c.service == "redis") != redis
+    operator.assert_whole()
+
+
+def test_an_nginx_that_does_not_run_is_started_by_a_stage_as_users_had_it(operator_of: Any) -> None:
+    """The configuration of what is staged comes with the promote, and with no stage that is undone."""
+    operator = operator_of(1)
+    operator.deploy()
+    (box,) = operator.world.boxes.values()
+    before = box.conf
+    operator.does(functools.partial(operate.settings_down, yes=True))
+    folder = operator.folder / "templates" / "nginx"
+    folder.mkdir(parents=True)
+    (folder / "nginx.conf").write_text("another one")
+    operator.stage()
+    assert box.of("app-setting-prod", "nginx")
+    assert box.conf == before
+    operator.promote()
+    assert box.conf != before
     operator.assert_whole()
 
 
