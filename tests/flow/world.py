@@ -63,6 +63,7 @@ class Box:
     `logins` are what it was given to log in there. A cut link is its reboot if it `reboots`; while its
     `engine_starts`, the fence cannot look at what docker runs. Its clock is `clock_ahead` seconds ahead. So many of the
     next starts of a settings service it `spoils`: that one is not well. What is `ending` ends right after a look.
+    Somebody's own containers have the releases `in_use`.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Box:
     engine_starts: bool = False
     connections: dict[str, int] = field(default_factory=dict)
     ending: set[str] = field(default_factory=set)
+    in_use: set[str] = field(default_factory=set)
     sick: set[str] = field(default_factory=set)
     architecture: str = "amd64"
     containerd: bool = False
@@ -643,7 +645,7 @@ class _Words:
         self.box.locked = ""
 
     def do_forget(self, *releases: str) -> None:
-        for ident in releases:
+        for ident in (each for each in releases if each not in self.box.in_use):
             if any(c.image.endswith(f":{ident}") for c in self.box.containers if not c.stack.startswith(self.settings)):
                 raise Impossible(f"{self.box.name}: {ident} is forgotten and still runs")
             self.box.releases.pop(ident, None)
