@@ -79,7 +79,7 @@ def deploy(setup: Setup, connect: Connect, console: Console, options: Options) -
             "deploy", planned, made.release, release.Parcels(tree, made).open, options.batching
         )
         before = made.release.replaces
-        back = f"; the way back to {before}: inv rollback --env={setup.app.env}" if before else ""
+        back = f"; the way back to {before}: inv rollback {run.where}" if before else ""
         console.emit(Event("ended", text=f"{made.release.id} is live on {purposes(seen)}{back}"))
 
 

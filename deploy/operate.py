@@ -294,9 +294,9 @@ def prune(setup: Setup, connect: Connect, console: Console, keep: int = 0) -> No
         after = run.observe()
         for host, facts in after.items():
             mib = max(0, facts.disk_free - before[host].disk_free) >> 20
-            console.emit(
-                Event("note", host=str(host), text=f"forgotten: {planned[host].note}; {mib} MiB are free again")
-            )
+            gone = upkeep.forgotten(before[host], facts)
+            kept = f" of {planned[host].note}; the rest is in use" if gone != planned[host].note else ""
+            console.emit(Event("note", host=str(host), text=f"forgotten: {gone}{kept}; {mib} MiB are free again"))
         console.emit(Event("ended", text="pruned"))
 
 

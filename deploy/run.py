@@ -128,7 +128,7 @@ def engaged(
         console.watch([str(machine.host) for machine in fleet.machines])
         try:
             freight = Freight(app, (*fleet.machines, *means.machines), means.login)
-            yield Run(claim.run, app, fleet, console, held, freight, means.machines)
+            yield Run(claim.run, app, fleet, console, held, freight, where_of(app, fleet), means.machines)
         finally:
             console.unwatch()
 
@@ -146,9 +146,18 @@ class Batching:
         return [{host: planned[host] for host in hosts[n : n + size]} for n in range(0, len(hosts), size)]
 
 
+def where_of(app: App, fleet: Fleet) -> str:
+    """Return the flags that lead a command to the same hosts: what is done on some of an env is not meant for all."""
+    hosts = [machine.host for machine in fleet.machines]
+    return f"--env={app.env}" + ("" if {*hosts} == {*app.hosts} else f" --hosts={','.join(map(str, hosts))}")
+
+
 @dataclass(frozen=True)
 class Run:
-    """A run that holds the lock of every host. Machines `beside` go through `plans_beside` with each batch."""
+    """A run that holds the lock of every host. Machines `beside` go through `plans_beside` with each batch.
+
+    `where` are the flags of a command that is to be typed after it.
+    """
 
     id: str
     app: App
@@ -156,6 +165,7 @@ class Run:
     console: Console
     lock: lock.Lock = field(repr=False)
     freight: Freight = field(repr=False)
+    where: str
     beside: tuple[Machine, ...] = ()
     plans_beside: Plans = field(default_factory=dict)
 
@@ -179,6 +189,7 @@ class Run:
         stopped = False
         for batch in batching.of(planned):
             begun: list[Host] = []
+            rest = [host for host in planned if host not in done and host not in batch]
             try:
                 if stopped:
                     raise Interrupted(STOPPED)  # it ends as an interrupt between two batches does
@@ -187,27 +198,33 @@ class Run:
                     clock.pause(batching.pause, threading.Event())
                 fleet = self.fleet.part(batch, *self.beside)
                 begun = list(batch)
-                stopped = replace(self, fleet=fleet).carry_out_batch(verb, batch, to, parcels)
+                stopped = replace(self, fleet=fleet).carry_out_batch(verb, batch, to, parcels, bool(rest))
             except (GreenroomError, KeyboardInterrupt) as error:
                 if not done:
                     raise
-                rest = [host for host in planned if host not in done and host not in begun]
+                untouched = rest if begun else [*batch, *rest]
                 failed = f"; {joined(begun)} failed" if begun else ""
+                said = str(error) or STOPPED
+                mend = _on_and_back(self.where, verb, to, [each.live for each in batch.values()])
+                if isinstance(error, NeedsHuman) and not rest:
+                    said, mend = error.what, error.mend
                 raise NeedsHuman(
-                    f"{str(error) or STOPPED}\n{to.id} is live on {joined(done)}"
-                    f"{failed}{f'; not touched: {joined(rest)}' if rest else ''}.",
-                    mend=_on_and_back(self.app.env, verb, to, [each.live for each in batch.values()]),
+                    f"{said}\n{to.id} is live on {joined(done)}"
+                    f"{failed}{f'; not touched: {joined(untouched)}' if untouched else ''}.",
+                    mend=mend,
                 ) from None
             done += batch
 
-    def carry_out_batch(self, verb: str, planned: Plans, to: Release, parcels: Callable[[Parcel], IO[bytes]]) -> bool:
-        """Go through the phases, and tell the hooks how it ended.
+    def carry_out_batch(
+        self, verb: str, planned: Plans, to: Release, parcels: Callable[[Parcel], IO[bytes]], more: bool
+    ) -> bool:
+        """Go through the phases, and tell the hooks how it ended. `more` batches may come.
 
         Return whether the operator asked to stop when the batch was done: then it stays done, and is the last.
         """
         occasion = hooks.Occasion(self.app, self.console, verb, to, tuple(map(str, planned)))
         try:
-            finishes = self._carry_out_batch(verb, planned, to, parcels, occasion)
+            finishes = self._carry_out_batch(verb, planned, to, parcels, more, occasion)
         except GreenroomError as error:
             occasion.failure(str(error))
             raise
@@ -219,6 +236,7 @@ class Run:
         planned: Plans,
         to: Release,
         parcels: Callable[[Parcel], IO[bytes]],
+        more: bool,
         occasion: hooks.Occasion,
     ) -> bool:
         """Each phase ends everywhere before the next begins; a failure before finish undoes all.
@@ -241,7 +259,8 @@ class Run:
                 f"{str(error) or STOPPED}\n"
                 f"{to.id} is {'staged' if verb == 'stage' else 'live'} on {joined(planned)}; "
                 "what came before it is not cleared away.",
-                mend=f"to clear it: inv {to_clear(verb, to)} --env={self.app.env}",
+                # An env.push begins from one live release, and it is not yet everywhere.
+                mend=f"to clear it: inv {to_clear('deploy' if more and verb == 'env.push' else verb, to)} {self.where}",
             ) from None
         return finishes
 
@@ -321,13 +340,13 @@ class Run:
         reason = str(cause) or STOPPED
         undoing = {host: _recorded(each, verb, to, reason) for host, each in planned.items()}
         before = "; ".join(f"{host}: {each.note}" for host, each in planned.items())
-        env = f"--env={self.app.env}"
+        where = self.where
         try:
             self.phase(Phase.UNDO, undoing, no_parcels)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the same
             raise NeedsHuman(
                 f"{reason}\nIt could not be undone everywhere:\n{str(error) or STOPPED}\nBefore, users had: {before}.",
-                mend=f"see what users have now: inv status {env}; a deploy starts from there: inv deploy {env}",
+                mend=f"see what users have now: inv status {where}; a deploy starts from there: inv deploy {where}",
             ) from None
         raise Failed(f"{reason}\nUndone on every host. Users have what they had: {before}.") from None
 
@@ -347,12 +366,12 @@ def _of_the_same_source(to: Release) -> str:
     return f" --ref={to.revision}" if to.revision else ""
 
 
-def _on_and_back(env: str, verb: str, to: Release, lives: Iterable[str]) -> str:
+def _on_and_back(where: str, verb: str, to: Release, lives: Iterable[str]) -> str:
     """Say how to go on where some hosts have what was wanted and others have not, and how to go back."""
     others = {"promote": "promote", "rollback": f"rollback --to={to.id}"}
     on = others.get(verb) or f"deploy{_of_the_same_source(to)}"
     back = f"rollback --to={max(lives)}" if verb == "rollback" else "rollback"
-    return f"to go on: inv {on} --env={env}; to go back: inv {back} --env={env}"
+    return f"to go on: inv {on} {where}; to go back: inv {back} {where}"
 
 
 def no_parcels(parcel: Parcel | Cargo | Docket) -> IO[bytes]:

@@ -10,7 +10,7 @@ from deploy.apply import ask
 from deploy.console.events import Event
 from deploy.errors import Failed, Refused
 from deploy.recipe import facts as questions
-from deploy.recipe import image, shell, standing, waiting
+from deploy.recipe import image, plan, shell, standing, waiting
 from deploy.recipe import stage as stages
 from deploy.recipe.model import STAGED
 from deploy.recipe.shapes import joined
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from deploy.fleet import Fleet
     from deploy.flow import Options
     from deploy.recipe.model import App, Facts, Host, Release
+    from deploy.run import Plans
 
     Connect = Callable[[], Fleet]
 
@@ -61,7 +62,7 @@ def stage(setup: Setup, connect: Connect, console: Console, options: Options) ->
             Event(
                 "ended",
                 text=f"{made.release.id} is staged on {joined(seen)}; nobody is sent to it.{migrated}\n"
-                f"look: inv preview --env={app.env}; then: inv promote --env={app.env}, or inv unstage --env={app.env}",
+                f"look: inv preview {run.where}; then: inv promote {run.where}, or inv unstage {run.where}",
             )
         )
 
@@ -80,7 +81,7 @@ def promote(setup: Setup, connect: Connect, console: Console, options: Options) 
     """Send users to the release that is staged, on every host or on none: the second half of a deploy.
 
     Raises:
-        Refused: it is not one and the same on every host. A host that serves it already is left as it is.
+        Refused: it is not one and the same on every host. Where it is live already, only what is left there is done.
 
     """
     app = setup.app
@@ -93,9 +94,10 @@ def promote(setup: Setup, connect: Connect, console: Console, options: Options) 
         planned = {host: stages.plan_promote(app, host, seen[host], each) for host, each in wanted.items()}
         flow.consent(planned, console, yes=options.yes)
         to = next(iter(wanted.values()))
+        planned |= _left(app, {host: facts for host, facts in seen.items() if host not in planned}, to)
         part = replace(run, fleet=fleet.part(planned))
         part.carry_out("promote", planned, to, no_parcels, options.batching)
-        back = f"; the way back to {to.replaces}: inv rollback --env={app.env}" if to.replaces else ""
+        back = f"; the way back to {to.replaces}: inv rollback {run.where}" if to.replaces else ""
         console.emit(Event("ended", text=f"{to.id} is live on {flow.purposes(seen)}{back}"))
 
 
@@ -123,6 +125,16 @@ def _staged(app: App, seen: Mapping[Host, Facts]) -> dict[Host, Release]:
             raise Refused(f"{host}: {ident} runs there, and its files are gone", mend=mend)
         wanted[host] = replace(stored.record, who=release.who())
     return wanted
+
+
+def _left(app: App, live: Mapping[Host, Facts], to: Release) -> Plans:
+    """Return what is to be done where it is live: whoever promoted it there may have died before the end."""
+    left = {}
+    for host, facts in live.items():
+        stored = facts.stored(to.id)
+        if stored and stored.record:
+            left[host] = plan.plan_tidy(app, host, facts, replace(stored.record, who=to.who), "promote")
+    return {host: each for host, each in left.items() if each.steps}
 
 
 def _lies_ready(facts: Facts, ident: str) -> bool:

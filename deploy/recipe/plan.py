@@ -43,6 +43,7 @@ def plan_deploy(
     """
     missing, changed = services.infrastructure(app, host, facts, release)
     _, misplaced = services.strays(app, host, facts, release)
+    beside = (*configure(app, facts, release), *ensure_settings(missing, changed))
     return Plan(
         note=standing.describe(app, facts),
         data=data.goes_on(app, facts),
@@ -54,7 +55,7 @@ def plan_deploy(
             release,
             verb,
             {
-                **bring(app, host, facts, release, stamps, leader, builders, ensure_settings(missing, changed)),
+                **bring(app, host, facts, release, stamps, leader, builders, beside),
                 Phase.UNDO: (
                     *undo(app, host, facts, release, changed),
                     files.forget([release.id], "it never stayed live"),
@@ -106,23 +107,25 @@ def plan_rollback(app: App, host: Host, facts: Facts, release: Release) -> Plan:
     )
 
 
-def plan_tidy(app: App, host: Host, facts: Facts, release: Release) -> Plan:
+def plan_tidy(app: App, host: Host, facts: Facts, release: Release, verb: str = "rollback") -> Plan:
     """Decide what is left to do on a host that serves `release` already: the end of a rollback that broke there.
 
     It has no steps where nothing is left. What waits on purpose is no leftover.
     """
     stale = services.stale_workers(app, host, facts, release)
     old, confs = standing.prunable(app, facts, release, spare=standing.may_be_staged(app, facts))
+    stored = facts.stored(release.id)
     left = (
         *((docker.refresh(stale),) if stale else ()),
+        *(() if stored and stored.served else (files.mark_served(),)),
         *(() if waiting.waiting(app, facts) else _clear(app, facts, standing.idle_colour(facts))),
         *forget(app, old, (conf for conf in confs if conf != facts.conf)),
     )
-    steps: hooks.Steps = {Phase.FINISH: (*left, files.record("rollback", release, release.id, "done"))} if left else {}
+    steps: hooks.Steps = {Phase.FINISH: (*left, files.record(verb, release, release.id, "done"))} if left else {}
     return Plan(
         note=standing.describe(app, facts),
         live=release.id,
-        steps=hooks.around(app, host, facts, release, "rollback", steps),
+        steps=hooks.around(app, host, facts, release, verb, steps),
         variables=variables(app, release_id=release.id, compose=facts.compose),
     )
 
@@ -152,7 +155,7 @@ def bring(
     builders: Mapping[Host, Host],
     settings: tuple[Step, ...],
 ) -> dict[Phase, tuple[Step, ...]]:
-    """All that a new release takes before it can be started; `settings` are the steps for the stack beside it."""
+    """All that a new release takes before it can be started; `settings` are the steps for nginx and its stack."""
     idle = standing.idle_colour(facts)
     return {
         Phase.PREPARE: (
@@ -163,7 +166,6 @@ def bring(
             docker.validate(app, idle),
             *image.prepare(app, idle, host, builders),
             *docker.build_others(app, idle),
-            *configure(app, facts, release),
             *settings,
         ),
         Phase.PUSH: image.push(app, host, builders, release, facts.architecture),
@@ -270,14 +272,18 @@ def _bow_out(app: App, facts: Facts, live: Colour | None, who: str) -> tuple[Ste
     return (nginx.drain(app, live), docker.stop(live, "nobody is sent to it any more"))
 
 
-def configure(app: App, facts: Facts, release: Release) -> tuple[Step, ...]:
-    """A running nginx gets its new configuration with the flip; one that does not run has nobody to disturb."""
+def configure(app: App, facts: Facts, release: Release, *, flips: bool = True) -> tuple[Step, ...]:
+    """A running nginx gets its new configuration with the flip; one that does not run has nobody to disturb.
+
+    Where no flip follows, one that does not run is started as users had it.
+    """
     if not facts.serves(app):
         return ()
     if facts.conf == release.conf and facts.proxy_runs:
         return ()
     test = (nginx.test_conf(release.conf),)
-    return test if facts.proxy_runs else (*test, nginx.use_conf(release.conf, "nginx does not run yet"))
+    waits = facts.proxy_runs or (facts.switch and facts.conf and not flips)
+    return test if waits else (*test, nginx.use_conf(release.conf, "nginx does not run yet"))
 
 
 def ensure_settings(missing: Iterable[str], changed: Iterable[str]) -> tuple[Step, ...]:
@@ -298,9 +304,7 @@ def undo(app: App, host: Host, facts: Facts, release: Release, changed: tuple[st
 
     `changed` are the settings services that the plan recreates.
     """
-    before = standing.live_release(app, facts)
-    unsure = sorted({*changed, *services.ending(app, facts)})
-    safe = (docker.settings_safe(before, unsure),) if unsure and facts.stored(before) else ()
+    safe = settings_safe(app, host, facts, changed)
     if not facts.serves(app):
         back = (*safe, *_hand_back(app, host, facts, release))
         return (docker.await_engine(), *back) if back else ()
@@ -319,6 +323,14 @@ def undo(app: App, host: Host, facts: Facts, release: Release, changed: tuple[st
         *(() if stored and stored.served else (files.unmark_served(),)),
         *away,
     )
+
+
+def settings_safe(app: App, host: Host, facts: Facts, changed: tuple[str, ...] = ()) -> tuple[Step, ...]:
+    """What a run changes, and what docker was about to end when it came, runs well after its undo."""
+    before = facts.stored(standing.live_release(app, facts))
+    ending = services.ending(app, host, facts, before.record) if before and before.record else ()
+    unsure = sorted({*changed, *ending})
+    return (docker.settings_safe(before.id, unsure),) if before and unsure else ()
 
 
 def _hand_back(app: App, host: Host, facts: Facts, release: Release) -> tuple[Step, ...]:

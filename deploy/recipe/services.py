@@ -42,9 +42,13 @@ def infrastructure(app: App, host: Host, facts: Facts, release: Release) -> tupl
     return tuple(missing), tuple(changed)
 
 
-def ending(app: App, facts: Facts) -> set[str]:
-    """Return the settings services of which a container is about to end, for a script that was cut off."""
-    return {c.service for c in facts.of(app.settings_stack) if c.runs and not c.stays}
+def ending(app: App, host: Host, facts: Facts, live: Release) -> set[str]:
+    """Return the services of this host of which a container is about to end, for a script that was cut off.
+
+    One that `live` has no more was to go.
+    """
+    ends = {c.service for c in facts.of(app.settings_stack) if c.runs and not c.stays}
+    return {name for name, _ in live.definitions if name in ends and belongs(app, host, name)}
 
 
 def workers_of(app: App, host: Host, release: Release) -> tuple[str, ...]:

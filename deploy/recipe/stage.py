@@ -33,7 +33,7 @@ def plan_stage(
     idle = standing.idle_colour(facts)
     missing, changed = services.infrastructure(app, host, facts, release)
     _, misplaced = services.strays(app, host, facts, release)
-    settings = plan.ensure_settings(missing, ())
+    settings = (*plan.configure(app, facts, release, flips=False), *plan.ensure_settings(missing, ()))
     later = [f"{', '.join(changed)} of {app.settings_stack} changed: the promote brings it"] if changed else []
     started: tuple[Step, ...] = (
         docker.start(app, idle),
@@ -46,7 +46,12 @@ def plan_stage(
     steps = {
         **plan.bring(app, host, facts, release, stamps, leader, builders, settings),
         Phase.START: (*started, files.record("stage", release, standing.live_release(app, facts), "done")),
-        Phase.UNDO: (docker.await_engine(), *away, files.forget([release.id], "it was never staged")),
+        Phase.UNDO: (
+            docker.await_engine(),
+            *plan.settings_safe(app, host, facts),
+            *away,
+            files.forget([release.id], "it was never staged"),
+        ),
     }
     return Plan(
         note="; ".join([standing.describe(app, facts), *data.goes_on(app, facts), *later]),

@@ -10,7 +10,7 @@ from deploy.recipe.facts import variables
 from deploy.recipe.steps import Parcel, Phase, Plan, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from deploy.recipe.model import App, Facts, Host, Release
 
@@ -28,13 +28,23 @@ def plan_prune(app: App, facts: Facts, who: str) -> Plan:
     old, confs = standing.prunable(app, facts, live.record, spare=standing.may_be_staged(app, facts) | runs)
     confs = tuple(each for each in confs if each != facts.conf)
     steps = plan.forget(app, old, confs)
-    said = f"{len(old)} releases, {len(confs)} nginx confs"
+    said = _counted(old, confs)
     return Plan(
         note=said,
         live=live.id,
         steps={Phase.FINISH: (*steps, files.record_words(who, "prune", said))} if steps else {},
         variables=variables(app),
     )
+
+
+def forgotten(before: Facts, after: Facts) -> str:
+    """Say what is not there any more: docker keeps an image that anybody's container has, and its release stays."""
+    had, has = ({*(r.id for r in facts.releases), *facts.orphans} for facts in (before, after))
+    return _counted(had - has, {*before.confs} - {*after.confs})
+
+
+def _counted(releases: Collection[str], confs: Collection[str]) -> str:
+    return f"{len(releases)} releases, {len(confs)} nginx confs"
 
 
 def plan_push(app: App, host: Host, facts: Facts, release: Release, leader: Host) -> Plan:

@@ -383,17 +383,31 @@ def test_a_settings_service_that_docker_is_about_to_end_runs_after_the_next_depl
     assert "nothing to do" in operator.text
 
 
-def test_a_settings_service_that_docker_is_about_to_end_is_back_when_the_next_deploy_is_undone(
-    operator_of: Any,
+@pytest.mark.parametrize("verb", ["deploy", "stage"])
+def test_a_settings_service_that_docker_is_about_to_end_is_back_when_the_next_run_is_undone(
+    operator_of: Any, verb: str
 ) -> None:
     operator = operator_of(1)
     operator.deploy()
     box = redis_is_ending(operator)
     operator.write("2")
+    box.refuse["receive"] = 1
+    with pytest.raises(Failed, match="Undone on every host"):
+        getattr(operator, verb)()
+    assert box.of("app-setting-prod", "redis")
+
+
+def test_a_service_that_the_live_release_has_no_more_is_not_brought_back_by_an_undo(operator_of: Any) -> None:
+    """The run that was cut off was removing it."""
+    operator = operator_of(1)
+    operator.deploy()
+    (box,) = operator.world.boxes.values()
+    box.containers.append(replace(box.of("app-setting-prod", "redis")[0], id="f" * 64, service="flower"))
+    box.ending = {"f" * 64}
+    operator.write("2")
     box.refuse["build"] = 1
     with pytest.raises(Failed, match="Undone on every host"):
-        operator.deploy()
-    assert box.of("app-setting-prod", "redis")
+        operator.deploy(yes=True)
 
 
 def test_a_singleton_on_a_host_that_is_not_the_first_is_refused(operator_of: Any) -> None:

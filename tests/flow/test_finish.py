@@ -9,6 +9,7 @@ import pytest
 
 from deploy import flow, operate
 from deploy.errors import NeedsHuman
+from deploy.run import Batching
 
 HOSTS = pytest.mark.parametrize("hosts", [1, 3])
 WORDS = ("settings_up", "drain", "stop", "record", "forget")
@@ -61,6 +62,35 @@ def test_what_a_failed_finish_says_clears_what_it_left(operator_of: Any, verb: s
     operator.assert_whole()
     if verb == "rollback":
         assert set(operator.live()) == {live}
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("verb", ["deploy", "rollback", "promote", "env.push"])
+def test_what_a_failed_finish_of_a_batch_says_clears_what_it_left(operator_of: Any, verb: str, number: int) -> None:
+    operator = two_ways_back(operator_of, 2)
+    operator.write("4")
+    if verb == "promote":
+        operator.stage()
+    list(operator.world.boxes.values())[number].refuse["stop"] = 1
+    one_by_one = flow.Options(force=True, batching=Batching(1))
+    run = getattr(operator, verb, lambda **_: operator.does(operate.push_env, one_by_one))
+    with pytest.raises(NeedsHuman, match="is not cleared away") as caught:
+        run(batching=Batching(1))
+    type_what_it_says(operator, caught.value)
+    operator.assert_whole()
+
+
+@pytest.mark.parametrize("verb", ["deploy", "promote"])
+def test_what_is_said_of_some_hosts_is_not_meant_for_all(operator_of: Any, verb: str) -> None:
+    """Whoever tries a release on one host has not asked for it on the others."""
+    operator = two_ways_back(operator_of, 3)
+    operator.write("4")
+    if verb == "promote":
+        operator.stage()
+    breaks(operator, "stop")
+    with pytest.raises(NeedsHuman, match="is not cleared away") as caught:
+        getattr(operator, verb)(hosts="web2,web3")
+    assert caught.value.mend.endswith(" --env=prod --hosts=web2,web3")
 
 
 @HOSTS
@@ -128,3 +158,17 @@ def test_workers_that_were_not_handed_over_get_what_is_live(operator_of: Any) ->
     assert f"app:{live}" not in {c.image for c in box.containers if c.service == "celery"}
     operator.rollback(live)
     operator.assert_whole()
+
+
+def test_a_host_for_workers_alone_that_was_not_told_what_it_serves_is_told(operator_of: Any) -> None:
+    """Else it is the one host that lacks this way back, two deploys later."""
+    operator = operator_of(2, runs={"web2": ["celery"]})
+    operator.deploy()
+    operator.write("2")
+    operator.stage()
+    breaks(operator, "mark_served")
+    with pytest.raises(NeedsHuman) as caught:
+        operator.promote()
+    type_what_it_says(operator, caught.value)
+    (live,) = set(operator.live())
+    assert all(live in box.served for box in operator.world.boxes.values())

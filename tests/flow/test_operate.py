@@ -268,6 +268,17 @@ def test_prune_leaves_alone_what_a_container_runs(operator_of: Any) -> None:
     assert first in box.releases
 
 
+def test_prune_tells_what_is_gone_and_not_what_it_asked_for(operator_of: Any) -> None:
+    """Docker keeps an image that a person's own container has."""
+    operator = operator_of()
+    first, *_ = deployed(operator, "1", "2", "3", "4")
+    (box,) = operator.world.boxes.values()
+    box.in_use = {first}
+    operator.does(operate.prune, 1)
+    assert first in box.releases
+    assert "forgotten: 1 releases, 0 nginx confs of 2 releases, 0 nginx confs; the rest is in use" in operator.text
+
+
 def test_prune_leaves_a_standby_all_that_it_takes_to_go_back_to_it(operator_of: Any) -> None:
     operator = operator_of(standby=True)
     deployed(operator, "1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 import urllib.request
@@ -118,6 +119,24 @@ def test_a_changed_redis_is_left_to_promote(operator_of: Any) -> None:
         operator.promote()
     operator.promote(yes=True)
     assert next(c.id for c in box.containers if c.service == "redis") != redis
+    operator.assert_whole()
+
+
+def test_an_nginx_that_does_not_run_is_started_by_a_stage_as_users_had_it(operator_of: Any) -> None:
+    """The configuration of what is staged comes with the promote, and with no stage that is undone."""
+    operator = operator_of(1)
+    operator.deploy()
+    (box,) = operator.world.boxes.values()
+    before = box.conf
+    operator.does(functools.partial(operate.settings_down, yes=True))
+    folder = operator.folder / "templates" / "nginx"
+    folder.mkdir(parents=True)
+    (folder / "nginx.conf").write_text("another one")
+    operator.stage()
+    assert box.of("app-setting-prod", "nginx")
+    assert box.conf == before
+    operator.promote()
+    assert box.conf != before
     operator.assert_whole()
 
 
@@ -354,6 +373,27 @@ def test_what_a_dead_promote_left_is_never_said_to_be_staged(operator_of: Any, h
                 box.switch = "blue" if box.of("app-blue", "web") else box.switch
         for box, waits in zip(operator.world.boxes.values(), operator.waits(), strict=True):
             assert ("staged" in waits) == (box.switch == "blue" and wanted not in box.served)
+
+
+@HOSTS
+def test_a_promote_after_a_dead_one_does_what_that_one_left_undone(operator_of: Any, hosts: int) -> None:
+    """Where users have it already, workers of the release before would run on for ever."""
+    before = staged(operator_of, hosts)
+    for deaths in itertools.count(1):
+        operator = before.twin()
+        operator.world.die_after = len(operator.world.writes()) + deaths
+        try:
+            operator.promote()
+        except Died:
+            operator.world.revive()
+        else:
+            assert deaths > 2 * hosts
+            return
+        try:
+            operator.promote()
+        except Refused:  # users of all hosts had it
+            continue
+        operator.assert_whole()
 
 
 # --- standby ---------------------------------------------------------------------------------------------------

@@ -63,6 +63,7 @@ class Box:
     `logins` are what it was given to log in there. A cut link is its reboot if it `reboots`; while its
     `engine_starts`, the fence cannot look at what docker runs. Its clock is `clock_ahead` seconds ahead. So many of the
     next starts of a settings service it `spoils`: that one is not well. What is `ending` ends right after a look.
+    Somebody's own containers have the releases `in_use`.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Box:
     engine_starts: bool = False
     connections: dict[str, int] = field(default_factory=dict)
     ending: set[str] = field(default_factory=set)
+    in_use: set[str] = field(default_factory=set)
     sick: set[str] = field(default_factory=set)
     architecture: str = "amd64"
     containerd: bool = False
@@ -643,7 +645,7 @@ class _Words:
         self.box.locked = ""
 
     def do_forget(self, *releases: str) -> None:
-        for ident in releases:
+        for ident in (each for each in releases if each not in self.box.in_use):
             if any(c.image.endswith(f":{ident}") for c in self.box.containers if not c.stack.startswith(self.settings)):
                 raise Impossible(f"{self.box.name}: {ident} is forgotten and still runs")
             self.box.releases.pop(ident, None)
@@ -779,10 +781,15 @@ class _Words:
             raise Impossible(f"{self.box.name}: {colour} is stopped with connections open")
         self._remove(colour)
 
-    def do_settings_up(self, *services: str) -> None:
+    def do_settings_up(self, *services: str) -> int:
         self.need_files()
+        unknown = set(services) - self.box.releases[self.v["RELEASE"]]["definitions"].keys()
+        if unknown:
+            self.said.append(Line(f"no such service: {', '.join(sorted(unknown))}"))
+            return 1
         for service in services:
             self._replace(service)
+        return 0
 
     def do_settings_ready(self, _seconds: str, *services: str) -> int:
         for service in services:
@@ -793,11 +800,11 @@ class _Words:
                 return 1
         return 0
 
-    def do_settings_back(self, release: str, *services: str) -> None:
+    def do_settings_back(self, release: str, *services: str) -> int:
         self.v = {**self.v, "RELEASE": release}
-        for service in services:
-            if self.image() not in (c.image for c in self.box.of(self.settings, service)):
-                self.do_settings_up(service)
+        return self.do_settings_up(
+            *(each for each in services if self.image() not in (c.image for c in self.box.of(self.settings, each)))
+        )
 
     def do_settings_safe(self, release: str, seconds: str, *services: str) -> int:
         lame = [s for s in services if [c.healthy for c in self.box.of(self.settings, s)] != [True]]
@@ -805,8 +812,7 @@ class _Words:
             return 0
         self.answer("found", f"not well, and as it was before: {' '.join(lame)}")
         self.v = {**self.v, "RELEASE": release}
-        self.do_settings_up(*lame)
-        return self.do_settings_ready(seconds, *lame)
+        return self.do_settings_up(*lame) or self.do_settings_ready(seconds, *lame)
 
     def do_watch_services(self, _seconds: str, *services: str) -> int:
         self.do_settings_ready("0", *services)
