@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import threading
-from dataclasses import replace
-from typing import TYPE_CHECKING
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -13,6 +15,7 @@ from testbed.faults.inventory import Container, Inventory
 from testbed.faults.matrix import Matrix, Result
 from testbed.faults.record import Record
 from testbed.faults.relay import Relay
+from testbed.model import kind_named, targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -180,6 +183,66 @@ def test_the_cases_of_all_groups_take_turns() -> None:
     first = [case.group for case in every[: len(groups)]]
     assert len(set(first)) >= len(groups) - len(cases.CUTS)
     assert {"SIGKILL in a deploy", "host rebooted", "5 operators at once", "Ctrl-C twice in a deploy"} <= set(groups)
+
+
+@dataclass
+class Operator:
+    """One that ends with a code, after some seconds."""
+
+    code: int
+    seconds: float = 0
+    said: str = ""
+    overran: bool = False
+    events: list[dict[str, str]] = field(default_factory=list)
+
+    def watch_until(self, _: object) -> dict[str, str]:
+        return {"kind": "step"}
+
+    def send(self, _: object) -> None:
+        pass
+
+    def finish(self) -> int:
+        time.sleep(self.seconds)
+        return self.code
+
+
+@dataclass
+class Bed:
+    """A bed of hosts that serve at once; `shown` is what their users see when they are asked."""
+
+    one: Operator
+    shown: Iterator[list[str]]
+
+    targets = targets(2, kind_named("trixie"))
+
+    def operator(self, *_: str, **__: object) -> Operator:
+        return self.one
+
+    def pages(self) -> list[str]:
+        return next(self.shown)
+
+    def await_back(self, _: str) -> float:
+        return time.monotonic()
+
+
+def played(case: cases.Case, bed: Bed) -> cases.Story:
+    story = cases.Story()
+    case.play(cast("Any", bed), story)
+    return story
+
+
+def test_a_host_that_serves_again_is_away_no_more_though_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(cases.HARMS, "nothing", lambda _: None)
+    story = played(cases.harmed("nothing", cases.after(1)), Bed(Operator(1, seconds=0.3), itertools.repeat(["v1"])))
+    ((_, since, until),) = story.away
+    assert until - since < 0.2
+    assert story.broken == []
+
+
+def test_undone_after_two_ctrl_c_is_looked_at_too() -> None:
+    pages = iter((["v1"], ["v2"]))
+    (broken,) = played(cases.interrupted_twice(cases.after(1)), Bed(Operator(cases.FAILED), pages)).broken
+    assert "exit code 1, and users see ['v2'], not ['v1']" in broken
 
 
 GOOD = Result("g", "m", "at", (0,), 100, 0, 3, healed=True, waited=0, seconds=9, broken=())
