@@ -257,6 +257,12 @@ def test_one_bad_case_fails_the_matrix(bad: Result) -> None:
     assert "FAILED" in str(Matrix([GOOD, bad]))
 
 
+def test_a_run_that_had_ended_before_it_was_struck_was_no_fault() -> None:
+    text = str(Matrix([GOOD, replace(GOOD, moment="event 101", struck=False)], totals={"g": 2}))
+    assert next(line.split()[1:3] for line in text.splitlines() if line.startswith("g ")) == ["1", "2"]
+    assert "had ended before: g: events 101" in text
+
+
 def test_a_matrix_of_nothing_is_no_success() -> None:
     assert Matrix([]).failed
 
