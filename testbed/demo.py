@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 HOSTS = 2
 PHASES = ("prepare", "ship", "migrate", "start", "flip", "settle", "finish")
-_DONE = re.compile(r"\s*[\d.]+s (?P<host>\S+) \[(?P<phase>\w+)\] .*: done in (?P<seconds>[\d.]+) s$")
+_DONE = re.compile(r"\s*[\d.]+s (?P<host>\S+) \[(?P<phase>\w+)\] .*: done in (?P<seconds>[\d.]+) s(: .*)?")
 
 Times = dict[str, dict[str, float]]
 
