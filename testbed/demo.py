@@ -57,7 +57,7 @@ def play() -> int:
     inv(project, "history")
     report = load.report()
     conclude(report, hosts, there, back)
-    return 1 if report.failed else 0
+    return 1 if report.failed or report.cut_short else 0
 
 
 def say(text: str) -> None:

@@ -95,6 +95,8 @@ class Soak:
         self.broken += [text for pair in zip(self._before, self._after, strict=True) for text in grown(*pair)]
         if self._report.failed:
             self.broken.append(f"{self._report.failed} requests were lost")
+        if self._report.cut_short:
+            self.broken.append(f"the load stopped by itself, at {self._report.cut_short}")
 
     def conclusion(self) -> list[str]:
         """Return what is to be printed."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from deploy.console import Console
 from deploy.console.events import Event
 from testbed import demo
@@ -13,6 +11,8 @@ from testbed.project import Project
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 
 def test_a_step_that_found_something_takes_its_time_as_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
