@@ -66,8 +66,8 @@ def _rounds(ground: Ground, rounds: int) -> dict[str, Table]:
                 seconds, traffic = (tables.setdefault(f"{what}: {title}", Table()) for what in ("seconds", "bytes"))
                 for name, work in contestants.items():
                     before = carried(ground.target)
-                    seconds.measure(name, work)
-                    traffic.add(name, carried(ground.target) - before)
+                    if seconds.measure(name, work):  # what was not done took no bytes
+                        traffic.add(name, carried(ground.target) - before)
     return tables
 
 

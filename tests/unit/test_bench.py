@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import report, results
+from bench import report, results, uploads
 from bench.contestants.lines import App, lines
 from bench.relay import Relay
 from bench.results import Series, Table, ratios
@@ -61,14 +61,14 @@ def test_a_relay_passes_the_end_on(echo: socket.socket) -> None:
 
 def test_a_work_that_fails_is_told_and_what_it_did_before_stays() -> None:
     table = Table()
-    table.measure("one", lambda: None, lambda: 2.0)
+    assert table.measure("one", lambda: None, lambda: 2.0)
 
     def fails() -> None:
         raise RuntimeError("no room")
 
-    table.measure("one", fails)
+    assert not table.measure("one", fails)
     table.measure("other", fails)
-    table.measure("one", lambda: None)
+    assert not table.measure("one", lambda: None)
     assert table == {"one": Series([2.0], "no room"), "other": Series([], "no room")}
 
 
@@ -97,6 +97,27 @@ def test_what_was_measured_is_found_again(tmp_path: Path, monkeypatch: pytest.Mo
     assert list(found) == ["starts", "images"]
     assert found["starts"]["more"] == 1
     assert results.tables_of(found["starts"]) == {"inv --list": {"empty": Series([0.3])}}
+
+
+def test_an_upload_that_failed_is_told_and_reaches_no_goal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "FILE", tmp_path / "performance.json")
+    monkeypatch.setattr(report, "PAGE", tmp_path / "performance.md")
+    monkeypatch.setattr(report, "_draw_uploads", lambda _: None)
+    report.PAGE.write_text("")
+    ours, theirs = Series([1.0]), Series([1.0])
+    tables = {
+        f"{what}: {title}": Table(greenroom=ours, rsync=theirs)
+        for what in ("seconds", "bytes")
+        for title in (uploads.FIRST, uploads.SAME, uploads.EDITED)
+    }
+    tables[f"seconds: {uploads.FIRST}"]["tar \\| ssh tar"] = Series([], "no room\nat all")
+    tables[f"seconds: {uploads.SAME}"]["rsync --checksum"] = Series([2.0])
+    results.save("uploads", "make bench", time.time(), tables)
+    report.write()
+    page = report.PAGE.read_text()
+    assert "| all of it: ≥ 0.8 × the speed of tar \\| ssh tar | nan | **missed** |" in page
+    assert "| tar \\| ssh tar | – | – |" in page
+    assert "tar \\| ssh tar failed: `no room`" in page
 
 
 @pytest.mark.parametrize(("least", "verdict"), [(False, "reached"), (True, "**missed**")])
