@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -130,6 +132,24 @@ def test_an_app_without_migration_and_workers_has_no_steps_for_them() -> None:
     full = [line.title for line in lines(App("a", "a", "colour.yml", "a.example.com", "migrate", "worker"))]
     assert set(full) - set(bare) == {"migrate", "hand over the workers"}
     assert [title for title in full if title in bare] == bare
+
+
+@pytest.mark.parametrize(("age", "rests"), [(0, ["0.5", "1"]), (5, ["0.5"])])
+def test_the_others_rest_before_a_drain_only_where_greenroom_does(tmp_path: Path, age: float, rests: list[str]) -> None:
+    """See `switched_long_ago` in deploy/host/nginx.sh."""
+    app = App("a", "a", "colour.yml", "a.example.com")
+    (drain,) = [line.text for line in lines(app) if line.title == "drain"]
+    base, tools = tmp_path / "greenroom" / "a", tmp_path / "bin"
+    tools.mkdir()
+    for name, text in (("docker", "true"), ("sleep", 'echo "$1" >>"$HOME/slept"')):
+        (tools / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tools / name).chmod(0o755)
+    (base / "switch").mkdir(parents=True)
+    (base / "run").write_text("live=blue idle=green door=8001 release=r2\n")
+    os.utime(base / "switch", (0, time.time() - age))
+    environment = {"HOME": str(tmp_path), "PATH": f"{tools}:{os.environ['PATH']}"}
+    subprocess.run(["sh", "-c", drain], env=environment, check=True)
+    assert sorted((tmp_path / "slept").read_text().split()) == rests
 
 
 @pytest.mark.parametrize(("load", "paragraphs"), [(3.9, 1), (4.1, 2)])
