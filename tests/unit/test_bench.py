@@ -8,10 +8,11 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from bench import report, results, uploads
+from bench import deploys, report, results, uploads
 from bench.contestants.lines import App, lines
 from bench.relay import Relay
 from bench.results import Series, Table, ratios
@@ -132,6 +133,24 @@ def test_an_app_without_migration_and_workers_has_no_steps_for_them() -> None:
     full = [line.title for line in lines(App("a", "a", "colour.yml", "a.example.com", "migrate", "worker"))]
     assert set(full) - set(bare) == {"migrate", "hand over the workers"}
     assert [title for title in full if title in bare] == bare
+
+
+def test_no_connection_of_one_contestant_is_left_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    did = []
+
+    class Ground:
+        def hang_up(self) -> None:
+            did.append("hang up")
+
+        def commit(self, text: str) -> None:
+            did.append(text)
+
+        def live(self) -> str:
+            return "r1"
+
+    monkeypatch.setattr(deploys, "REST", 0)
+    assert deploys.refreshed(cast("Any", Ground()), "r2") == "r1"
+    assert did == ["hang up", "r2"]
 
 
 @pytest.mark.parametrize(("age", "rests"), [(0, ["0.5", "1"]), (5, ["0.5"])])
