@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from bench import deploys, report, results, uploads
+from bench import deploys, report, results, starts, uploads
 from bench.contestants.lines import App, lines
 from bench.relay import Relay
 from bench.results import Series, Table, ratios
@@ -151,6 +151,13 @@ def test_no_connection_of_one_contestant_is_left_to_the_next(monkeypatch: pytest
     monkeypatch.setattr(deploys, "REST", 0)
     assert deploys.refreshed(cast("Any", Ground()), "r2") == "r1"
     assert did == ["hang up", "r2"]
+
+
+def test_tasks_that_cannot_be_listed_are_no_quick_start(tmp_path: Path) -> None:
+    (tmp_path / "tasks.py").write_text("")
+    starts.listed(tmp_path, tasks=False)
+    with pytest.raises(subprocess.CalledProcessError):
+        starts.listed(tmp_path, tasks=True)
 
 
 @pytest.mark.parametrize(("age", "rests"), [(0, ["0.5", "1"]), (5, ["0.5"])])
