@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from testbed.faults import cases, inventory
+from testbed.faults import cases, inventory, operator
 from testbed.faults.inventory import Container, Inventory
 from testbed.faults.matrix import Matrix, Result
 from testbed.faults.record import Record
 from testbed.faults.relay import Relay
 from testbed.model import kind_named, targets
+from testbed.project import Project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -243,6 +244,16 @@ def test_undone_after_two_ctrl_c_is_looked_at_too() -> None:
     pages = iter((["v1"], ["v2"]))
     (broken,) = played(cases.interrupted_twice(cases.after(1)), Bed(Operator(cases.FAILED), pages)).broken
     assert "exit code 1, and users see ['v2'], not ['v1']" in broken
+
+
+def test_an_operator_that_ended_before_its_moment_was_missed(tmp_path: Path) -> None:
+    (tmp_path / "tasks.py").write_text(
+        """from invoke import task\n\n@task\ndef deploy(c, json=False):\n    print('{"kind": "ended"}')\n"""
+    )
+    for number, missed in ((1, False), (2, True)):
+        one = operator.Operator(Project(tmp_path, ()), "deploy")
+        one.watch_until(cases.after(number).reached)
+        assert (one.finish(), one.missed) == (0, missed)
 
 
 GOOD = Result("g", "m", "at", (0,), 100, 0, 3, healed=True, waited=0, seconds=9, broken=())
