@@ -78,6 +78,7 @@ docs: $(STAMP)
 	$(BIN)/python docs/generate.py
 	$(BIN)/zensical build --strict
 
+# Without the venv, which there may be none of; hosts that cannot be removed keep their keys, for another try.
 clean:
-	-$(BIN)/python -m testbed down --all
+	$(PYTHON) -m testbed down --all
 	rm -rf .venv .testbed .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache dist site

@@ -69,7 +69,8 @@ def compete(ground: Ground, latency: int, rounds: int) -> Table:
 
 
 def refreshed(ground: Ground, text: str) -> str:
-    """Commit something new; return what is live, when all is quiet."""
+    """Commit something new; return what is live, when all is quiet, and no connection of the one before is left."""
+    ground.hang_up()
     ground.commit(text)
     live = ground.live()
     time.sleep(REST)

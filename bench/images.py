@@ -42,8 +42,8 @@ def measure(folder: Path, hosts: list[testbed.Target], rounds: int) -> tuple[dic
         save, load = (f"ssh -F {testbed.SSH_CONFIG} {target.name}" for target in pair)
         line = f"{save} 'docker save {image} | gzip -1' | {load} 'docker load -q'"
         before = carried(pair[1], "$2")
-        seconds.measure("docker save \\| load", lambda line=line: _shell(line))  # type: ignore[misc]
-        traffic.add("docker save \\| load", carried(pair[1], "$2") - before)
+        if seconds.measure("docker save \\| load", lambda line=line: _shell(line)):  # type: ignore[misc]
+            traffic.add("docker save \\| load", carried(pair[1], "$2") - before)
     return {"bytes that came to the second host": traffic, "seconds": seconds}, {"layer": LAYER}
 
 

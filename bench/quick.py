@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import testbed
+from bench.starts import listed
 from testbed.load import GET_FRESH, Load
 from testbed.project import HOST_HEADER, Project
 
@@ -206,13 +206,9 @@ def listing() -> tuple[float, ...]:
         (Path(empty) / "tasks.py").write_text("")
         (Path(ours) / "tasks.py").write_text("from deploy.tasks import ns\n")
         for _ in range(10):
-            pair = [timed(lambda folder=folder: invoke_list(folder), 1)[0] for folder in (ours, empty)]  # type: ignore[misc]
-            ratios.append(pair[0] / pair[1])
+            here = timed(lambda: listed(Path(ours), tasks=True), 1)[0]
+            ratios.append(here / timed(lambda: listed(Path(empty), tasks=False), 1)[0])
     return tuple(ratios)
-
-
-def invoke_list(folder: str) -> None:
-    subprocess.run([sys.executable, "-m", "invoke", "--list"], cwd=folder, check=False, capture_output=True)
 
 
 def timed(work: Callable[[], object], rounds: int = ROUNDS) -> tuple[float, ...]:

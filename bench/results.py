@@ -38,23 +38,24 @@ class Series:
 class Table(dict[str, Series]):
     """Series by name; a work that fails leaves its words, and the others go on."""
 
-    def measure(self, name: str, work: Callable[[], object], value: Callable[[], float] | None = None) -> None:
-        """Add the seconds that `work` takes, or what `value` tells after it.
+    def measure(self, name: str, work: Callable[[], object], value: Callable[[], float] | None = None) -> bool:
+        """Add the seconds that `work` takes, or what `value` tells after it; say whether it did its work.
 
         What has failed is not tried again: it is told, the others keep their time, and rounds stay pairs.
         """
         series = self.setdefault(name, Series())
         if series.failed:
-            return
+            return False
         began = time.perf_counter()
         try:
             work()
         except Exception as error:  # noqa: BLE001  # whatever it is, it is told in the table
             self[name] = Series(series.values, str(error).strip() or type(error).__name__)
             say(f"{name}: FAILED: {self[name].failed[-600:]}")
-            return
+            return False
         took = time.perf_counter() - began
         self.add(name, value() if value else took)
+        return True
 
     def add(self, name: str, value: float) -> None:
         self.setdefault(name, Series()).values.append(round(value, 4))

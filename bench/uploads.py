@@ -59,15 +59,17 @@ def _rounds(ground: Ground, rounds: int) -> dict[str, Table]:
             for title, contestants in _works(ground, ours).items():
                 say(f"--- upload, {title}, round {turn + 1} of {rounds}")
                 if title == FIRST:
-                    testbed.shell(ground.target, f"cd ~deploy && rm -rf rsynced greenroom/{ground.app.project}/source")
+                    testbed.shell(
+                        ground.target, f"cd ~deploy && rm -rf rsynced tarred greenroom/{ground.app.project}/source"
+                    )
                 if title == EDITED:
                     edit(ground.project.folder, turn)
                     ground.project.git("commit", "--quiet", "--all", f"--message={turn}")
                 seconds, traffic = (tables.setdefault(f"{what}: {title}", Table()) for what in ("seconds", "bytes"))
                 for name, work in contestants.items():
                     before = carried(ground.target)
-                    seconds.measure(name, work)
-                    traffic.add(name, carried(ground.target) - before)
+                    if seconds.measure(name, work):  # what was not done took no bytes
+                        traffic.add(name, carried(ground.target) - before)
     return tables
 
 
@@ -79,7 +81,7 @@ def _works(ground: Ground, ours: Ours) -> dict[str, dict[str, Callable[[], objec
     tree = ground.project.folder
     left_out = ["--exclude=/.git", "--exclude=/.env*", "--exclude=/invoke.yaml", "--exclude=/tasks.py"]
     rsync = ["rsync", "-az", "--delete", *left_out, "-e", ground.ssh, f"{tree}/", "bench:rsynced/"]
-    there = "rm -rf tarred && mkdir tarred && tar -C tarred -xf -"
+    there = "mkdir tarred && tar -C tarred -xf -"
     tar = f"tar -C {tree} --exclude=.git -cf - . | {ground.ssh} bench '{there}'"
 
     def synced(*more: str) -> Callable[[], object]:

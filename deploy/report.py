@@ -73,18 +73,20 @@ class Span:
 
 
 def spans(told: Iterable[Told]) -> list[Span]:
-    """Return the steps as they began. One of which no end was told ends with the last word of its host."""
+    """Return the steps as they began. One of which no end was told ends with its host's last word before the next."""
     open_steps: dict[str, Told] = {}
     last: dict[str, float] = {}
     made: list[Span] = []
     for each in told:
         host, at = each.get("host", ""), float(each.get("at", 0))
-        last[host] = at
         match each["kind"]:
             case "step":
+                if host in open_steps:  # it failed and is undone, or its link was lost and it is done again
+                    made.append(_span(open_steps[host], last[host], "", done=False))
                 open_steps[host] = each
             case "done" if host in open_steps:
                 made.append(_span(open_steps.pop(host), at, each.get("text", ""), done=True))
+        last[host] = at
     made += [_span(step, last[host], "", done=False) for host, step in open_steps.items()]
     return sorted(made, key=lambda span: span.begin)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 HOSTS = 2
 PHASES = ("prepare", "ship", "migrate", "start", "flip", "settle", "finish")
-_DONE = re.compile(r"\s*[\d.]+s (?P<host>\S+) \[(?P<phase>\w+)\] .*: done in (?P<seconds>[\d.]+) s$")
+_DONE = re.compile(r"\s*[\d.]+s (?P<host>\S+) \[(?P<phase>\w+)\] .*: done in (?P<seconds>[\d.]+) s(: .*)?")
 
 Times = dict[str, dict[str, float]]
 
@@ -57,7 +57,7 @@ def play() -> int:
     inv(project, "history")
     report = load.report()
     conclude(report, hosts, there, back)
-    return 1 if report.failed else 0
+    return 1 if report.failed or report.cut_short else 0
 
 
 def say(text: str) -> None:

@@ -466,7 +466,7 @@ def main() -> int:
     with load, contextlib.suppress(KeyboardInterrupt):
         time.sleep(options.seconds)
     print(report := load.report())
-    return 1 if report.failed else 0
+    return 1 if report.failed or report.cut_short else 0
 
 
 if __name__ == "__main__":

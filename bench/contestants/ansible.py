@@ -42,7 +42,6 @@ def deploy(ground: Ground) -> None:
         [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(hosts), str(playbook)],
         {**os.environ, "ANSIBLE_CONFIG": str(settings), "LC_ALL": "C.UTF-8"},
     )
-    ground.hang_up()
 
 
 SETTINGS = """\

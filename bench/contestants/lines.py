@@ -87,13 +87,15 @@ nginx sh -c 'test "$(curl -sf http://127.0.0.1:8002/)" = "$3"
 """
 
 DRAIN = """
+rest=
+[ $(($(date +%s) - $(date -r switch +%s))) -ge 2 ] || { sleep 1 & rest=$!; }
 ips=$(docker ps -q --filter "label=com.docker.compose.project=$project-$live" |
     xargs docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}')
 wanted=$(echo "$ips" | tr ' ' '\\n' | awk -F. 'NF == 4 { printf "%s%02X%02X%02X%02X", sep, $4, $3, $2, $1; sep = "|" }')
 open() {
     nginx cat /proc/net/tcp /proc/net/tcp6 | awk -v to="($wanted):" '($4 == "01" || $4 == "02") && $3 ~ to' | grep -q .
 }
-sleep 1
+[ -z "$rest" ] || wait "$rest"
 for _ in $(seq 60); do
     open || { sleep 0.5; open || break; }
     sleep 0.5

@@ -1,7 +1,7 @@
 """`python -m bench.light`: a deploy to 1, 3, ... 200 hosts, and what it takes on both sides.
 
 The hosts are this machine's own processes, so that beyond a few they wait for its processors. What they took is
-measured, too: `own` is what is left of the wall clock when each host has a processor of its own.
+measured, too: the estimate is the wall clock where each host has a processor of its own.
 """
 
 from __future__ import annotations

@@ -210,16 +210,14 @@ class Console:
         """Ask a person; without one the answer is no."""
         if not self.fancy or not sys.stdin.isatty():
             return False
-        self._out.write(f"{question} [y/N] ")
-        self._out.flush()
+        self._write(self._redact(f"{question} [y/N]"), end=" ")
         return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
     def ask(self, question: str, default: str) -> str:
         """Ask a person; without one, or without a word from them, the answer is the default."""
         if not self.fancy or not sys.stdin.isatty():
             return default
-        self._out.write(f"{question} [{default}] ")
-        self._out.flush()
+        self._write(self._redact(f"{question} [{default}]"), end=" ")
         return sys.stdin.readline().strip() or default
 
     def _as_json(self, value: Mapping[str, Any]) -> str:
@@ -230,14 +228,14 @@ class Console:
     def _print(self, text: str) -> None:
         self._write(self._redact(text))
 
-    def _write(self, text: str, errors: TextIO | None = None) -> None:
+    def _write(self, text: str, errors: TextIO | None = None, end: str = "\n") -> None:
         """Nobody may be listening any more (`inv deploy | head`): a deploy does not break off half-way for that.
 
         Nor does it end with another exit code, where nobody reads the `errors`.
         """
         out = errors or self._out
         encoding = out.encoding or "utf-8"
-        line = f"{text}\n".encode(encoding, "replace").decode(encoding)
+        line = f"{text}{end}".encode(encoding, "replace").decode(encoding)
         try:
             out.write(line)
             out.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -41,6 +42,7 @@ def main() -> int:
 def _play(record: Record, options: argparse.Namespace) -> list[tuple[str, str]]:
     """Play what was asked for and not played yet; return the group and the moment of what there was no time for."""
     events.show()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it, and so would operators
     deadline = time.monotonic() + options.minutes * 60
     targets = testbed.up(HOSTS)
     with tempfile.TemporaryDirectory() as folder:

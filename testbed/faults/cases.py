@@ -8,6 +8,7 @@ import math
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -186,6 +187,7 @@ def interrupted(moment: Moment, number: signal.Signals) -> Case:
 
 def interrupted_twice(moment: Moment) -> Case:
     def play(bed: Bed, story: Story) -> None:
+        before = bed.pages()
         operator = _strike(bed, story, moment, "deploy", "--settle=2")
         operator.send(signal.SIGINT)
         time.sleep(0.5)  # a person's second thought
@@ -194,6 +196,7 @@ def interrupted_twice(moment: Moment) -> Case:
         _end(operator, story)
         if time.monotonic() - began > BROKEN_OFF:
             story.broken.append(f"it went on for {time.monotonic() - began:.0f} s after the second Ctrl-C")
+        _judge(bed, story, operator, before, allowed={DONE, FAILED, HUMAN})
 
     return Case("Ctrl-C twice in a deploy", moment.name, play)
 
@@ -351,17 +354,22 @@ def harmed(kind: str, moment: Moment | None) -> Case:
         operator = _strike(bed, story, moment, "deploy", "--settle=2") if moment else None
         since = time.monotonic()
         HARMS[kind](target)
-        if operator:
-            _end(operator, story)
-        _await_back(bed, story, target, since)
+        with _away(bed, story, target, since):
+            if operator:
+                _end(operator, story)
         if operator:
             _judge(bed, story, operator, before, allowed={DONE, FAILED, HUMAN} if late else {DONE, FAILED})
 
     return Case(kind, moment.name if moment else "between two deploys", play, deploys=moment is not None)
 
 
-def _await_back(bed: Bed, story: Story, target: testbed.Target, since: float) -> None:
-    back = bed.await_back(target.address)
+@contextlib.contextmanager
+def _away(bed: Bed, story: Story, target: testbed.Target, since: float) -> Iterator[None]:
+    """Have a host be away until it serves again, though the block goes on: what is lost after that is our fault."""
+    with ThreadPoolExecutor(1) as aside:
+        early = aside.submit(bed.await_back, target.address)
+        yield
+        back = early.result() or bed.await_back(target.address)
     if back is None:
         story.broken.append(f"{target.address} does not come back by itself")
     story.away.append(Away(target.address, since, back or time.monotonic()))
@@ -377,9 +385,9 @@ def new_colour_killed() -> Case:
         colour = operator.events[-1]["title"].split()[1]
         since = time.monotonic()
         _kill(target, f"label=com.docker.compose.project=app-{colour}")
-        if (code := _end(operator, story)) != FAILED:
-            story.broken.append(f"exit code {code}: {operator.said}")
-        _await_back(bed, story, target, since)
+        with _away(bed, story, target, since):
+            if (code := _end(operator, story)) != FAILED:
+                story.broken.append(f"exit code {code}: {operator.said}")
         if (pages := bed.pages()) != before:
             story.broken.append(f"users see {pages}, not {before}")
 

@@ -69,7 +69,7 @@ class Matrix:
         for group in (*groups, ""):
             some = [result for result in self.results if group in ("", result.group)]
             of = self.totals.get(group, 1) if group else sum(self.totals.get(each, 1) for each in groups)
-            played = len({(result.group, result.moment) for result in some})
+            played = len({(result.group, result.moment) for result in some if result.struck})
             codes = sorted({code for result in some for code in result.codes})
             yield (
                 f"{group or 'all':<{wide}}{played:>6}{of:>5}{sum(r.sent for r in some):>9,}"
@@ -80,6 +80,9 @@ class Matrix:
             left = [moment for which, moment in self.skipped if which == group]
             if left:
                 yield f"no time for: {group}: {_in_short(left)}"
+            over = [result.moment for result in self.results if result.group == group and not result.struck]
+            if over:
+                yield f"had ended before: {group}: {_in_short(over)}"
         late = [result.waited for result in self.results if result.waited > 1]
         if late:
             yield f"the lock of a lost operator was held for up to {max(late):.0f} s, in {len(late)} cases"

@@ -31,6 +31,7 @@ class Operator:
         self.words = words
         self.events: list[Event] = []
         self.overran = False
+        self.missed = False
         self.code: int | None = None
         self._began = time.monotonic()
         self._errors: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed by finish
@@ -54,10 +55,11 @@ class Operator:
         self._watchdog.start()
 
     def watch_until(self, reached: Callable[[int, Event], bool]) -> Event | None:
-        """Read on until an event is the one (told its number, from 1, and itself); None: it ended before."""
+        """Read on until an event is the one (told its number, from 1, and itself); None: it ended before, `missed`."""
         for event in self._read():
             if reached(len(self.events), event):
                 return event
+        self.missed = True
         return None
 
     def send(self, number: signal.Signals) -> None:

@@ -95,6 +95,8 @@ class Soak:
         self.broken += [text for pair in zip(self._before, self._after, strict=True) for text in grown(*pair)]
         if self._report.failed:
             self.broken.append(f"{self._report.failed} requests were lost")
+        if self._report.cut_short:
+            self.broken.append(f"the load stopped by itself, at {self._report.cut_short}")
 
     def conclusion(self) -> list[str]:
         """Return what is to be printed."""
@@ -123,13 +125,14 @@ class Soak:
         moment = self._dice.randint(1, EVENTS[verb])
         operators = fault(self._bed, verb, moment)
         codes = [operator.code for operator in operators]
-        self._done[f"{verb}, {name}"] += 1
+        missed = " that came too late" if any(operator.missed for operator in operators) else ""
+        self._done[f"{verb}, {name}{missed}"] += 1
         if name != UNDISTURBED:
             self._heal(f"round {number}")
         elif codes != [0] and (verb, codes) != ("rollback", [2]):  # far enough back, there is none before
             self.broken.append(f"round {number}: an undisturbed {verb} ended with {codes}")
         lost = load.report().failed - failed
-        at = f" after event {moment}" if name != UNDISTURBED else ""
+        at = f" after event {moment}{missed}" if name != UNDISTURBED else ""
         print(
             f"{number:>4}  {verb}, {name}{at}: exit {codes}, {lost} lost [{time.monotonic() - began:.0f} s]", flush=True
         )

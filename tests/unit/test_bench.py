@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from bench import report, results
+from bench import deploys, report, results, starts, uploads
 from bench.contestants.lines import App, lines
 from bench.relay import Relay
 from bench.results import Series, Table, ratios
@@ -61,14 +64,14 @@ def test_a_relay_passes_the_end_on(echo: socket.socket) -> None:
 
 def test_a_work_that_fails_is_told_and_what_it_did_before_stays() -> None:
     table = Table()
-    table.measure("one", lambda: None, lambda: 2.0)
+    assert table.measure("one", lambda: None, lambda: 2.0)
 
     def fails() -> None:
         raise RuntimeError("no room")
 
-    table.measure("one", fails)
+    assert not table.measure("one", fails)
     table.measure("other", fails)
-    table.measure("one", lambda: None)
+    assert not table.measure("one", lambda: None)
     assert table == {"one": Series([2.0], "no room"), "other": Series([], "no room")}
 
 
@@ -99,6 +102,27 @@ def test_what_was_measured_is_found_again(tmp_path: Path, monkeypatch: pytest.Mo
     assert results.tables_of(found["starts"]) == {"inv --list": {"empty": Series([0.3])}}
 
 
+def test_an_upload_that_failed_is_told_and_reaches_no_goal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "FILE", tmp_path / "performance.json")
+    monkeypatch.setattr(report, "PAGE", tmp_path / "performance.md")
+    monkeypatch.setattr(report, "_draw_uploads", lambda _: None)
+    report.PAGE.write_text("")
+    ours, theirs = Series([1.0]), Series([1.0])
+    tables = {
+        f"{what}: {title}": Table(greenroom=ours, rsync=theirs)
+        for what in ("seconds", "bytes")
+        for title in (uploads.FIRST, uploads.SAME, uploads.EDITED)
+    }
+    tables[f"seconds: {uploads.FIRST}"]["tar \\| ssh tar"] = Series([], "no room\nat all")
+    tables[f"seconds: {uploads.SAME}"]["rsync --checksum"] = Series([2.0])
+    results.save("uploads", "make bench", time.time(), tables)
+    report.write()
+    page = report.PAGE.read_text()
+    assert "| all of it: ≥ 0.8 × the speed of tar \\| ssh tar | nan | **missed** |" in page
+    assert "| tar \\| ssh tar | – | – |" in page
+    assert "tar \\| ssh tar failed: `no room`" in page
+
+
 @pytest.mark.parametrize(("least", "verdict"), [(False, "reached"), (True, "**missed**")])
 def test_a_goal_says_whether_it_was_reached(least: bool, verdict: str) -> None:
     assert report.Goal("g", 1.0, 1.1, least=least).row() == ("g", "1.00", verdict)
@@ -109,6 +133,49 @@ def test_an_app_without_migration_and_workers_has_no_steps_for_them() -> None:
     full = [line.title for line in lines(App("a", "a", "colour.yml", "a.example.com", "migrate", "worker"))]
     assert set(full) - set(bare) == {"migrate", "hand over the workers"}
     assert [title for title in full if title in bare] == bare
+
+
+def test_no_connection_of_one_contestant_is_left_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    did = []
+
+    class Ground:
+        def hang_up(self) -> None:
+            did.append("hang up")
+
+        def commit(self, text: str) -> None:
+            did.append(text)
+
+        def live(self) -> str:
+            return "r1"
+
+    monkeypatch.setattr(deploys, "REST", 0)
+    assert deploys.refreshed(cast("Any", Ground()), "r2") == "r1"
+    assert did == ["hang up", "r2"]
+
+
+def test_tasks_that_cannot_be_listed_are_no_quick_start(tmp_path: Path) -> None:
+    (tmp_path / "tasks.py").write_text("")
+    starts.listed(tmp_path, tasks=False)
+    with pytest.raises(subprocess.CalledProcessError):
+        starts.listed(tmp_path, tasks=True)
+
+
+@pytest.mark.parametrize(("age", "rests"), [(0, ["0.5", "1"]), (5, ["0.5"])])
+def test_the_others_rest_before_a_drain_only_where_greenroom_does(tmp_path: Path, age: float, rests: list[str]) -> None:
+    """See `switched_long_ago` in deploy/host/nginx.sh."""
+    app = App("a", "a", "colour.yml", "a.example.com")
+    (drain,) = [line.text for line in lines(app) if line.title == "drain"]
+    base, tools = tmp_path / "greenroom" / "a", tmp_path / "bin"
+    tools.mkdir()
+    for name, text in (("docker", "true"), ("sleep", 'echo "$1" >>"$HOME/slept"')):
+        (tools / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tools / name).chmod(0o755)
+    (base / "switch").mkdir(parents=True)
+    (base / "run").write_text("live=blue idle=green door=8001 release=r2\n")
+    os.utime(base / "switch", (0, time.time() - age))
+    environment = {"HOME": str(tmp_path), "PATH": f"{tools}:{os.environ['PATH']}"}
+    subprocess.run(["sh", "-c", drain], env=environment, check=True)
+    assert sorted((tmp_path / "slept").read_text().split()) == rests
 
 
 @pytest.mark.parametrize(("load", "paragraphs"), [(3.9, 1), (4.1, 2)])

@@ -6,7 +6,7 @@ import io
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 
@@ -25,7 +25,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def console(out: io.StringIO, *, as_json: bool = False, verbose: bool = False) -> Console:
+def console(out: TextIO, *, as_json: bool = False, verbose: bool = False) -> Console:
     made = Console(as_json=as_json, verbose=verbose, out=out)
     made.hide(redactor({"PASSWORD": SECRET}))
     return made
@@ -265,6 +265,17 @@ def test_a_person_is_asked(monkeypatch: pytest.MonkeyPatch, typed: str, agreed: 
     out = Terminal()
     assert console(out).confirm("Go on?") is agreed
     assert out.getvalue() == "Go on? [y/N] "
+
+
+def test_a_question_is_redacted_and_spelt_as_the_terminal_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", Terminal("y\n\n"))
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="ascii")
+    out.isatty = lambda: True  # type: ignore[method-assign]
+    shown = console(out)
+    assert shown.confirm(f"drop “{SECRET}”?")
+    assert shown.ask("Name", "über") == "über"
+    assert raw.getvalue() == f"drop ?{HIDDEN}?? [y/N] Name [?ber] ".encode()
 
 
 # --- secrets ---------------------------------------------------------------------------------------------------

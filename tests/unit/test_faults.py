@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import threading
-from dataclasses import replace
-from typing import TYPE_CHECKING
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from testbed.faults import cases, inventory
+from testbed.faults import cases, inventory, operator
 from testbed.faults.inventory import Container, Inventory
 from testbed.faults.matrix import Matrix, Result
 from testbed.faults.record import Record
 from testbed.faults.relay import Relay
+from testbed.model import kind_named, targets
+from testbed.project import Project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -182,6 +186,76 @@ def test_the_cases_of_all_groups_take_turns() -> None:
     assert {"SIGKILL in a deploy", "host rebooted", "5 operators at once", "Ctrl-C twice in a deploy"} <= set(groups)
 
 
+@dataclass
+class Operator:
+    """One that ends with a code, after some seconds."""
+
+    code: int
+    seconds: float = 0
+    said: str = ""
+    overran: bool = False
+    events: list[dict[str, str]] = field(default_factory=list)
+
+    def watch_until(self, _: object) -> dict[str, str]:
+        return {"kind": "step"}
+
+    def send(self, _: object) -> None:
+        pass
+
+    def finish(self) -> int:
+        time.sleep(self.seconds)
+        return self.code
+
+
+@dataclass
+class Bed:
+    """A bed of hosts that serve at once; `shown` is what their users see when they are asked."""
+
+    one: Operator
+    shown: Iterator[list[str]]
+
+    targets = targets(2, kind_named("trixie"))
+
+    def operator(self, *_: str, **__: object) -> Operator:
+        return self.one
+
+    def pages(self) -> list[str]:
+        return next(self.shown)
+
+    def await_back(self, _: str) -> float:
+        return time.monotonic()
+
+
+def played(case: cases.Case, bed: Bed) -> cases.Story:
+    story = cases.Story()
+    case.play(cast("Any", bed), story)
+    return story
+
+
+def test_a_host_that_serves_again_is_away_no_more_though_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(cases.HARMS, "nothing", lambda _: None)
+    story = played(cases.harmed("nothing", cases.after(1)), Bed(Operator(1, seconds=0.3), itertools.repeat(["v1"])))
+    ((_, since, until),) = story.away
+    assert until - since < 0.2
+    assert story.broken == []
+
+
+def test_undone_after_two_ctrl_c_is_looked_at_too() -> None:
+    pages = iter((["v1"], ["v2"]))
+    (broken,) = played(cases.interrupted_twice(cases.after(1)), Bed(Operator(cases.FAILED), pages)).broken
+    assert "exit code 1, and users see ['v2'], not ['v1']" in broken
+
+
+def test_an_operator_that_ended_before_its_moment_was_missed(tmp_path: Path) -> None:
+    (tmp_path / "tasks.py").write_text(
+        """from invoke import task\n\n@task\ndef deploy(c, json=False):\n    print('{"kind": "ended"}')\n"""
+    )
+    for number, missed in ((1, False), (2, True)):
+        one = operator.Operator(Project(tmp_path, ()), "deploy")
+        one.watch_until(cases.after(number).reached)
+        assert (one.finish(), one.missed) == (0, missed)
+
+
 GOOD = Result("g", "m", "at", (0,), 100, 0, 3, healed=True, waited=0, seconds=9, broken=())
 
 
@@ -192,6 +266,12 @@ def test_one_bad_case_fails_the_matrix(bad: Result) -> None:
     assert not Matrix([GOOD]).failed
     assert Matrix([GOOD, bad]).failed
     assert "FAILED" in str(Matrix([GOOD, bad]))
+
+
+def test_a_run_that_had_ended_before_it_was_struck_was_no_fault() -> None:
+    text = str(Matrix([GOOD, replace(GOOD, moment="event 101", struck=False)], totals={"g": 2}))
+    assert next(line.split()[1:3] for line in text.splitlines() if line.startswith("g ")) == ["1", "2"]
+    assert "had ended before: g: events 101" in text
 
 
 def test_a_matrix_of_nothing_is_no_success() -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -524,3 +525,10 @@ def test_the_command_line_prints_the_report(
         monkeypatch.setattr(sys, "argv", ["load", server.address, "--seconds", "0.1", "--host", "app.example.com"])
         assert main() == 0
     assert re.search(rf"(?m)^{server.address} +\d+ +0 +\d\.\d\d +0  \d+ of v1", capsys.readouterr().out)
+
+
+def test_a_load_that_stopped_by_itself_is_no_success_of_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve(healthy) as server:
+        monkeypatch.setattr(sys, "argv", ["load", server.address, "--seconds", "0.5"])
+        monkeypatch.setattr("testbed.load.Load", partial(Load, limit_requests=1))
+        assert main() == 1

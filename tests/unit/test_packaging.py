@@ -152,3 +152,11 @@ def test_shellcheck_finds_nothing_in_the_templates_entrypoint() -> None:
     path = ROOT / "templates" / "docker-entrypoint.sh"
     said = subprocess.run([str(shellcheck), str(path)], capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stdout
+
+
+def test_make_clean_needs_nothing_that_was_installed() -> None:
+    """Not even a venv: whoever only ran the bench has none where the tests have theirs."""
+    (line,) = (line for line in (ROOT / "Makefile").read_text().splitlines() if "testbed down" in line)
+    assert line.strip() == "$(PYTHON) -m testbed down --all"
+    command = [sys.executable, "-S", "-m", "testbed", "down", "--help"]
+    subprocess.run(command, cwd=ROOT, env={"PATH": os.defpath}, check=True, capture_output=True)

@@ -134,6 +134,19 @@ def test_a_step_that_failed_ends_with_the_last_word_of_its_host() -> None:
     assert (span.begin, span.end, span.done) == (1.0, 4.5, False)
 
 
+def test_a_step_that_failed_stays_on_the_page_when_its_host_is_put_back() -> None:
+    told = [
+        {"at": 1.0, "kind": "step", "host": "web1", "phase": "start", "title": "gate green"},
+        {"at": 4.5, "kind": "failed", "host": "web1", "phase": "start", "text": "no answer"},
+        {"at": 6.0, "kind": "step", "host": "web1", "phase": "undo", "title": "stop green"},
+        {"at": 7.0, "kind": "done", "host": "web1", "phase": "undo", "title": "stop green"},
+    ]
+    assert [(span.title, span.end, span.done) for span in report.spans(told)] == [
+        ("gate green", 4.5, False),
+        ("stop green", 7.0, True),
+    ]
+
+
 def test_the_page_is_whole_and_asks_for_nothing_elsewhere(path: Path) -> None:
     page = report.page(recorded(path, PHASE, STEP, DONE, Event("ended", text="r2 is live")))
     assert Strict(page).elsewhere == []
