@@ -259,8 +259,7 @@ class Run:
                 f"{str(error) or STOPPED}\n"
                 f"{to.id} is {'staged' if verb == 'stage' else 'live'} on {joined(planned)}; "
                 "what came before it is not cleared away.",
-                # An env.push begins from one live release, and it is not yet everywhere.
-                mend=f"to clear it: inv {to_clear('deploy' if more and verb == 'env.push' else verb, to)} {self.where}",
+                mend=f"to clear it: inv {to_clear(verb, to, more=more)} {self.where}",
             ) from None
         return finishes
 
@@ -351,12 +350,15 @@ class Run:
         raise Failed(f"{reason}\nUndone on every host. Users have what they had: {before}.") from None
 
 
-def to_clear(verb: str, to: Release) -> str:
-    """Return the command that ends what broke after `to` went live, or was staged, with the same source."""
+def to_clear(verb: str, to: Release, *, more: bool = False) -> str:
+    """Return the command that ends what broke after `to` went live, or was staged, with the same source.
+
+    With `more` batches to come it is not live everywhere: an env.push, which begins from one live release, is refused.
+    """
     if verb in {"rollback", "promote"}:  # a deploy could bring another source than the one that was staged
         return f"rollback --to={to.id}"
     if verb == "env.push":
-        return "env.push --force"
+        return f"deploy{_of_the_same_source(to)} --force" if more else "env.push --force"
     return f"{verb}{_of_the_same_source(to)} --force"
 
 

@@ -21,3 +21,9 @@ from deploy.recipe.model import Release
 )
 def test_what_is_said_to_be_typed_brings_the_same_source(verb: str, ident: str, revision: str, said: str) -> None:
     assert run.to_clear(verb, Release(ident, "", "", revision=revision)) == said
+
+
+def test_an_env_that_is_not_yet_everywhere_is_not_pushed_again() -> None:
+    assert run.to_clear("env.push", Release("20261122-071955-1a2b3c4", "", "", revision="1a2b3c4"), more=True) == (
+        "deploy --ref=1a2b3c4 --force"
+    )
