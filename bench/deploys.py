@@ -28,6 +28,13 @@ LATENCIES = {"django": (0,), "counter": (0, 20, 100)}
 REST = 4.0
 """Seconds before each deploy: the connections that nginx kept from the one before are gone, for all alike."""
 
+TICK = 2.0
+"""Seconds between two looks of nginx for the app's address, which each gate waits for.
+
+So a deploy ends a fixed time after such a look. With one rest for all rounds a contestant would meet the next at the
+same moment in each of them, a good one or a bad one.
+"""
+
 
 def measure(folder: Path, hosts: list[testbed.Target], rounds: int) -> tuple[dict[str, Table], dict[str, Any]]:
     tables: dict[str, Table] = {}
@@ -61,19 +68,22 @@ def compete(ground: Ground, latency: int, rounds: int) -> Table:
             for name, deploy in contestants.NAMES.items():
                 if table.get(name, results.Series()).failed:
                     continue
-                before = refreshed(there, f"{latency} {turn} {name}")
+                before = refreshed(there, f"{latency} {turn} {name}", TICK * turn / rounds)
                 table.measure(name, lambda deploy=deploy: deploy(there))  # type: ignore[misc]
                 if there.live() == before and not table[name].failed:
                     table[name] = results.Series(table[name].values[:-1], "the old release is still live")
     return table
 
 
-def refreshed(ground: Ground, text: str) -> str:
-    """Commit something new; return what is live, when all is quiet, and no connection of the one before is left."""
+def refreshed(ground: Ground, text: str, more: float = 0.0) -> str:
+    """Commit something new; return what is live, when all is quiet, and no connection of the one before is left.
+
+    `more` is how many seconds to rest beyond that.
+    """
     ground.hang_up()
     ground.commit(text)
     live = ground.live()
-    time.sleep(REST)
+    time.sleep(REST + more)
     return live
 
 

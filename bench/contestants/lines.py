@@ -53,6 +53,7 @@ set -eu
 cd ~/greenroom/{project}
 project={project} network={network} file={file} host={host} health=/healthz
 nginx() {{ docker exec "$project-setting-prod-nginx-1" "$@"; }}
+hundredths() {{ read -r up _ </proc/uptime && echo "${{up%.*}}${{up#*.}}"; }}
 """
 
 LAY_OUT = """
@@ -80,6 +81,7 @@ nginx sh -c 'i=0
 """
 
 SWITCH = """
+hundredths >switched
 true >"switch/$idle"
 rm -f "switch/$live"
 nginx sh -c 'test "$(curl -sf http://127.0.0.1:8002/)" = "$3"
@@ -87,8 +89,9 @@ nginx sh -c 'test "$(curl -sf http://127.0.0.1:8002/)" = "$3"
 """
 
 DRAIN = """
+left=$((100 + $(cat switched) - $(hundredths)))
 rest=
-[ $(($(date +%s) - $(date -r switch +%s))) -ge 2 ] || { sleep 1 & rest=$!; }
+[ "$left" -le 0 ] || { sleep "$(printf '%d.%02d' $((left / 100)) $((left % 100)))" & rest=$!; }
 ips=$(docker ps -q --filter "label=com.docker.compose.project=$project-$live" |
     xargs docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}')
 wanted=$(echo "$ips" | tr ' ' '\\n' | awk -F. 'NF == 4 { printf "%s%02X%02X%02X%02X", sep, $4, $3, $2, $1; sep = "|" }')

@@ -17,7 +17,10 @@ observe() {
         answer no_docker "$(printf '%s' "$version" | tail -n 1)"
         return 0
     fi
-    at_once find_compose containers images look_at_switch look_at_disk || return
+    at_once find_compose containers images look_at_switch look_at_disk &
+    looks=$!
+    have=$([ -z "$1" ] || { cd "$BASE/source" 2>/dev/null && manifest; })
+    wait "$looks" || return
     [ -d "$BASE" ] || return 0
     cd "$BASE" || return
     answer base "$(pwd -P)"
@@ -36,7 +39,6 @@ observe() {
             "$(cat "$directory/release.json" 2>/dev/null)"
     done
     if [ -d source ] && [ -n "$1" ]; then
-        have=$(manifest)
         have=${have:+$have$newline}
         if [ "$(printf '%s' "$have" | sha256sum | cut -c1-64)" = "$1" ]; then
             answer source_same
@@ -174,11 +176,10 @@ look_at_disk() {
         END { printf "%.0f\n", least * 1024 }')"
 }
 
-# manifest: one line a file of source/: kind (f file, x executable, l link), sha256, two spaces, ./path.
+# manifest: one line a file below this directory: kind (f file, x executable, l link), sha256, two spaces, ./path.
 # A link's digest is its target's name. A name with a newline, a return or a backslash is escaped, which a backslash before
 # its digest says: by ourselves, since each sha256sum has its own idea of it.
 manifest() (
-    cd source || exit
     return=$(printf '\r')
     odd="*[\\\\
 $return]*"

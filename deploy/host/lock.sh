@@ -8,7 +8,7 @@
 # In the app's directory: `run` is the run that holds the lock, `last` the one that held it before, `holder` what people are
 # told of it, `keeper` the process group that holds it, `heard` when its operator was last heard of. `leader` is the process group of the
 # latest script, and `unfinished` is there until that script comes to its end, `hook` until its hook does: `timeout` gives that one a
-# group of its own.
+# group of its own. `switched` is when nginx was switched last (nginx.sh).
 
 # hold RUN LEASE HOLDER HOW: take the lock or say who has it; keep it while a dot arrives every LEASE seconds.
 # HOW is `first`; or `again`, from a run whose connection was lost: it gets its lock back if nobody had it meanwhile; or

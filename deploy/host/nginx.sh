@@ -9,7 +9,8 @@ nginx_id() {
 }
 
 # in_nginx WORD...: docker gives its containers the proxy of a company (~/.docker/config.json), and no door is asked through that.
-in_nginx() { running=$(nginx_id) && docker exec -e 'no_proxy=*' "$running" "$@"; }
+# Where its container is `at_hand`, docker is not asked for that.
+in_nginx() { running=${at_hand:-$(nginx_id)} && docker exec -e 'no_proxy=*' "$running" "$@"; }
 
 door() { if [ "$1" = blue ]; then echo 8000; else echo 8001; fi; }
 
@@ -76,8 +77,9 @@ gate_look() {
 }
 
 # switch COLOUR|none: nginx looks at these files for each request, and green wins. Every moment in between is one
-# of the two ends, and the effective change is one system call.
+# of the two ends, and the effective change is one system call. When it was is written down before it.
 switch() {
+    jot switched "$(hundredths)"
     case $1 in
         blue) true >switch/blue && rm -f switch/green ;;
         green) true >switch/green && rm -f switch/blue ;;
@@ -185,31 +187,57 @@ connections() {
         END { print found + 0 }'
 }
 
-# drain COLOUR SECONDS: wait until nginx holds no connection to the colour. Two looks must agree, and not in the second after
-# the switch: a request may sit between reading it and connecting. What is cut at the limit is said. Where docker does not say
-# who is there, it is waited for like a connection.
+# drain COLOUR SECONDS: wait until nginx holds no connection to the colour. What is cut at the limit is said. Where docker does
+# not say who is there, it is waited for like a connection.
 drain() {
-    if ids=$(of_stack "$PROJECT-$1") && [ -z "$ids" ]; then return 0; fi
-    if running=$(nginx_id) && [ -z "$running" ]; then return 0; fi
-    rest=
-    switched_long_ago || { sleep 1 & rest=$!; }
-    known=$(addresses "$PROJECT-$1") || known=
-    [ -z "$rest" ] || wait "$rest"
-    until_deadline "$2" drained "$1" && return 0
+    [ "${drains:-}" = "$1" ] || begin_drain "$1" "$2"
+    drains=
+    wait "$drainer" && return 0
     if open=$(connections "$1"); then
         found "$open connections to $1 were still open after $2 s, and are cut"
     else
         found "nginx's connections to $1 could not be counted within $2 s; any that are open are cut"
     fi
 }
-# Its files come and go with each switch. In whole seconds, so that two of them are one at least.
-switched_long_ago() { [ $(($(now) - $(date -r switch +%s 2>/dev/null || now))) -ge 2 ]; }
+
+# begin_drain COLOUR SECONDS: look from now on, beside what else the script does, until its `drain` asks.
+begin_drain() {
+    drains=$1
+    await_drained "$1" "$2" &
+    drainer=$!
+}
+
+# await_drained COLOUR SECONDS: two looks must agree, and not in the second after the switch: a request may sit between reading it
+# and connecting.
+await_drained() {
+    if ids=$(of_stack "$PROJECT-$1") && [ -z "$ids" ]; then return 0; fi
+    if at_hand=$(nginx_id) && [ -z "$at_hand" ]; then return 0; fi
+    sleep "$(rest_of_second)" &
+    rest=$!
+    known=$(addresses "$PROJECT-$1") || known=
+    wait "$rest"
+    until_deadline "$2" drained "$1"
+}
 drained() {
     nothing_open "$1" || { sleep 0.5; return 1; }
     sleep 0.5
     nothing_open "$1"
 }
-nothing_open() { open=$(connections "$1") && [ "$open" = 0 ]; }
+nothing_open() {
+    open=$(connections "$1") || { at_hand= && return 1; }
+    [ "$open" = 0 ]
+}
+
+# rest_of_second: what is left of the second after the switch, for `sleep`; all of it where nobody knows, or has booted since.
+rest_of_second() {
+    at=
+    read -r at 2>/dev/null <switched
+    clock=$(hundredths)
+    left=$((100 + ${at:-$clock} - clock))
+    [ "$left" -gt 0 ] || left=0
+    if [ "$left" -lt 100 ]; then printf '0.%02d\n' "$left"; else echo 1; fi
+}
+hundredths() { read -r uptime _ </proc/uptime && echo "${uptime%.*}${uptime#*.}"; }
 
 # maintain TEXT: users get the maintenance page; TEXT says who wanted it. The health check's path is opened first.
 maintain() { open_for_health && replace switch/maintenance "$1"; }

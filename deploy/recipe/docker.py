@@ -118,12 +118,13 @@ def settings_restart(services: Iterable[str]) -> Step:
     )
 
 
-def refresh(services: Iterable[str]) -> Step:
+def refresh(services: Iterable[str], drains: tuple[Colour, int] | None = None) -> Step:
+    """`drains` is a colour that is drained next, and within how many seconds: nginx is looked at meanwhile."""
     return Step(
         "hand the workers the new release",
         "they run the app's image; each is warmly shut down before its successor starts",
-        shell.command("settings_up", *services),
-        deadline=1200,
+        shell.command("hand_over", *drains, *services) if drains else shell.command("settings_up", *services),
+        deadline=1200 + (drains[1] if drains else 0),
     )
 
 

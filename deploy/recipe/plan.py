@@ -194,6 +194,7 @@ def _flow_of_colours(app: App, host: Host, facts: Facts, release: Release, verb:
     """From start to finish: what a deploy and a rollback share."""
     live, idle = facts.switch, standing.idle_colour(facts)
     workers = services.workers_of(app, host, release)
+    drains = (live, app.drain) if live and not _is_kept(app, facts) else None
     return {
         Phase.START: (docker.start(app, idle), nginx.gate(app, idle, {})),
         Phase.FLIP: (
@@ -208,7 +209,7 @@ def _flow_of_colours(app: App, host: Host, facts: Facts, release: Release, verb:
         ),
         Phase.SETTLE: (nginx.watch(app, idle, waiting.restarted(app, facts)),) if app.settle else (),
         Phase.FINISH: (
-            *((docker.refresh(workers),) if workers else ()),
+            *((docker.refresh(workers, drains),) if workers else ()),
             *_remove_left(app, host, facts, release, verb),
             *_bow_out(app, facts, live, release.who),
             *_conclude(app, facts, release, verb),
@@ -267,9 +268,13 @@ def _bow_out(app: App, facts: Facts, live: Colour | None, who: str) -> tuple[Ste
     """
     if live is None:
         return ()
-    if app.standby and standing.live_release(app, facts):
+    if _is_kept(app, facts):
         return (waiting.keep(live, STANDBY, who, "the way back has nothing to start (deploy.standby)"),)
     return (nginx.drain(app, live), docker.stop(live, "nobody is sent to it any more"))
+
+
+def _is_kept(app: App, facts: Facts) -> bool:
+    return app.standby and bool(standing.live_release(app, facts))
 
 
 def configure(app: App, facts: Facts, release: Release, *, flips: bool = True) -> tuple[Step, ...]:

@@ -168,7 +168,7 @@ def test_any_failure_before_finish_is_undone_everywhere(operator_of: Any, hosts:
     operator.assert_whole()
 
 
-@pytest.mark.parametrize("word", ["drain", "stop", "settings_up", "record"])
+@pytest.mark.parametrize("word", ["drain", "stop", "hand_over", "record"])
 def test_a_failure_in_finish_leaves_the_new_release_live_and_the_next_deploy_heals(operator_of: Any, word: str) -> None:
     operator = operator_of(3)
     operator.deploy()

@@ -12,7 +12,7 @@ from deploy.errors import NeedsHuman
 from deploy.run import Batching
 
 HOSTS = pytest.mark.parametrize("hosts", [1, 3])
-WORDS = ("settings_up", "drain", "stop", "record", "forget")
+WORDS = ("hand_over", "drain", "stop", "record", "forget")
 
 
 def two_ways_back(operator_of: Any, hosts: int = 1, **more: Any) -> Any:
@@ -150,7 +150,7 @@ def test_a_standby_is_left_alone(operator_of: Any) -> None:
 
 def test_workers_that_were_not_handed_over_get_what_is_live(operator_of: Any) -> None:
     operator = two_ways_back(operator_of)
-    breaks(operator, "settings_up")
+    breaks(operator, "hand_over")
     with pytest.raises(NeedsHuman):
         operator.rollback()
     (live,) = operator.live()

@@ -153,7 +153,7 @@ def test_promote_sends_users_to_what_is_staged_without_building_or_migrating(ope
     operator.assert_whole()
     words = {command.words[0] for _, command in operator.world.log[before:]}
     assert words.isdisjoint({"build", "migrate", "start", "receive", "take_image"})
-    assert {"gate", "switch", "watch_colour", "settings_up", "drain", "stop"} <= words
+    assert {"gate", "switch", "watch_colour", "hand_over", "drain", "stop"} <= words
     assert operator.waits() == [""] * hosts
     assert "the way back to" in operator.text
     operator.rollback()

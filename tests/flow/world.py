@@ -791,6 +791,11 @@ class _Words:
             self._replace(service)
         return 0
 
+    def do_hand_over(self, colour: str, _seconds: str, *services: str) -> int:
+        if self.box.switch == colour:
+            raise Impossible(f"{self.box.name}: the live colour {colour} is drained")
+        return self.do_settings_up(*services)
+
     def do_settings_ready(self, _seconds: str, *services: str) -> int:
         for service in services:
             if not self.box.of(self.settings, service):

@@ -110,7 +110,7 @@ KINDS = (
     "sick", "dies", "refuse", "closed",
 )  # fmt: skip
 REFUSED = ("receive", "build", "migrate", "start", "gate", "switch", "await_serving", "stop", "drain", "settings_up",
-           "record", "mark_served", "validate", "forget")  # fmt: skip
+           "hand_over", "record", "mark_served", "validate", "forget")  # fmt: skip
 
 CLOSED = "closed"
 """One operator cannot reach a host from its start on, for up to WAY_CLOSED seconds."""

@@ -325,6 +325,7 @@ class SimWords(_Words):
         self.host = proc.host
         self.sim = proc.world
         self.clock = proc.clock
+        self.drains: dict[str, float] = {}
 
     def perform(self, command: Command) -> Doing:
         word, *arguments = command.words
@@ -654,6 +655,10 @@ class SimWords(_Words):
                 return status
         return 0
 
+    def sim_hand_over(self, colour: str, _seconds: str, *services: str) -> Doing:
+        self.drains[colour] = self.clock.now
+        return (yield from self.sim_settings_up(*services))
+
     def sim_settings_ready(self, seconds: str, *services: str) -> Doing:
         until = self.clock.now + float(seconds)
         for service in services:
@@ -770,14 +775,15 @@ class SimWords(_Words):
         return 0
 
     def sim_drain(self, colour: str, seconds: str) -> Doing:
-        until = self.clock.now + float(seconds)
+        began = self.drains.pop(colour, self.clock.now)
+        until = began + float(seconds)
         while self.clock.now < min(self.host.engine_at, until):
             yield 0.5  # nobody can be counted without docker
         if not self.host.of(self.stack(colour)) or not self.nginx_runs():
             return 0
-        yield 1
-        left = self.host.open_until.get(colour, 0) - self.clock.now
-        yield min(float(seconds), max(0.0, left)) + 0.5
+        yield max(0.0, began + 1 - self.clock.now)
+        gone = self.host.open_until.get(colour, 0)
+        yield max(0.0, min(gone, until + 1) + 0.5 - self.clock.now)
         return 0
 
 
@@ -856,7 +862,7 @@ class SimWorld(World):
 
     def end_orders(self, host: SimHost) -> None:
         """Docker does what one container is told one after the other: who asks next for a settings service waits."""
-        for order in [order for order in host.orders if order.word in {"settings_up", "settings_back"}]:
+        for order in [order for order in host.orders if order.word in {"settings_up", "settings_back", "hand_over"}]:
             host.orders.remove(order)
             self.note(host.name, "docker ends what it was at")
             order.effect()

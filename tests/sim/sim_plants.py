@@ -249,7 +249,7 @@ def an_idle_colour_that_a_dead_run_left_is_not_cleared(patch: pytest.MonkeyPatch
 
 @plant
 def workers_keep_the_old_release(patch: pytest.MonkeyPatch) -> None:
-    _replan(patch, lambda made: {Phase.FINISH: _without("settings_up", made.of(Phase.FINISH))})
+    _replan(patch, lambda made: {Phase.FINISH: _without("hand_over", made.of(Phase.FINISH))})
 
 
 @plant

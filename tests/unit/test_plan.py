@@ -275,7 +275,7 @@ def test_a_service_that_left_the_file_is_asked_for_and_removed_at_the_end() -> N
     facts = replace(RUNS, containers=(*RUNS.containers, *settings("r1", "flower")))
     planned = deploy(facts)
     assert planned.asks == ("flower of app-setting-prod will be removed: setting_prod.yml has it no more",)
-    assert words(planned, Phase.FINISH)[:2] == ["settings_up", "settings_down"]
+    assert words(planned, Phase.FINISH)[:2] == ["hand_over", "settings_down"]
     assert the(planned, Phase.FINISH, "settings_down") == ("flower",)
     assert not standing.is_unchanged(APP, WEB1, facts, SAME)
 
@@ -288,7 +288,7 @@ def test_a_rollback_removes_no_service() -> None:
 def test_a_rollback_hands_its_release_only_to_workers_that_it_knows() -> None:
     older = replace(release("r0"), definitions=(("celery", "d"), ("nginx", "d-nginx")))
     planned = plan.plan_rollback(APP, WEB1, RUNS, older)
-    assert the(planned, Phase.FINISH, "settings_up") == ("celery",)
+    assert the(planned, Phase.FINISH, "hand_over") == ("blue", str(APP.drain), "celery")
 
 
 def test_a_singleton_that_runs_where_it_does_not_belong_stops_the_deploy() -> None:

@@ -109,7 +109,7 @@ def test_a_promote_begins_at_the_gate_and_undoes_but_what_it_found() -> None:
     assert words(made, Phase.PREPARE) == []
     assert words(made, Phase.START) == ["gate"]
     assert words(made, Phase.FLIP) == ["switch", "mark_served", "await_serving"]
-    assert words(made, Phase.FINISH)[:3] == ["settings_up", "drain", "stop"]
+    assert words(made, Phase.FINISH)[:3] == ["hand_over", "drain", "stop"]
     assert words(made, Phase.UNDO) == ["await_return", "switch", "await_engine", "unmark_served", "withdraw"]
 
 
