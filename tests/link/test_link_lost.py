@@ -223,14 +223,14 @@ def test_lines_that_had_come_before_are_read_and_no_end(machine: SshMachine, dea
 def test_a_parcel_that_cannot_be_read_here_is_no_end_of_it(
     machine: SshMachine, error: Exception, raised: type[Exception]
 ) -> None:
-    """The other side would wait for the rest."""
+    """The other side waits for the rest: a tar would see that this is none, and be the first to fail."""
 
     def fail() -> None:
         raise error
 
     began = time.monotonic()
     with pytest.raises(raised):
-        list(machine.run(Script((shell.command("receive"),), ()), parcel=_Endless(fail)))
+        list(machine.run(SLEEPS, parcel=_Endless(fail)))
     assert time.monotonic() - began < 5
 
 

@@ -655,9 +655,12 @@ class SimWords(_Words):
                 return status
         return 0
 
-    def sim_hand_over(self, colour: str, _seconds: str, *services: str) -> Doing:
+    def sim_hand_over(self, colour: str, seconds: str, *services: str) -> Doing:
         self.drains[colour] = self.clock.now
-        return (yield from self.sim_settings_up(*services))
+        status = yield from self.sim_settings_up(*services)
+        if status:
+            yield from self.sim_drain(colour, seconds)
+        return status
 
     def sim_settings_ready(self, seconds: str, *services: str) -> Doing:
         until = self.clock.now + float(seconds)

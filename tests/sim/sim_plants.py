@@ -122,6 +122,18 @@ def nobody_is_drained(patch: pytest.MonkeyPatch) -> None:
 
 
 @plant
+def a_colour_is_taken_for_drained_when_the_workers_are_handed_over(patch: pytest.MonkeyPatch) -> None:
+    real = SimWords.sim_drain
+
+    def drain(words: SimWords, colour: str, seconds: str) -> Generator[float, None, int]:
+        if colour not in words.drains:
+            return (yield from real(words, colour, seconds))
+        return 0
+
+    patch.setattr(SimWords, "sim_drain", drain)
+
+
+@plant
 def the_fence_asks_nobody(patch: pytest.MonkeyPatch) -> None:
     def fence(_proc: Proc) -> Generator[float, None, int]:
         yield 0.02
