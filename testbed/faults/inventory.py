@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BASE = "/home/deploy/greenroom/app"
-TOP = {"cut_off", "fence", "history.jsonl", "last", "leader", "lock", "nginx", "releases", "source", "switch", "turn"}
+TOP = {
+    "cut_off", "fence", "history.jsonl", "last", "leader", "lock", "nginx", "releases", "source", "switch", "switched",
+    "turn",
+}  # fmt: skip
 """What lies in the app's directory while nobody is at work."""
 
 SETTINGS = frozenset({"nginx", "redis", "celery"})
