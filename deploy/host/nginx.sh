@@ -228,7 +228,7 @@ nothing_open() {
     [ "$open" = 0 ]
 }
 
-# rest_of_second: what is left of the second after the switch, for `sleep`; all of it where nobody knows, or has booted since.
+# rest_of_second: what is left of the second after the switch, for `sleep`; all of it where nobody knows when that was.
 rest_of_second() {
     at=
     read -r at 2>/dev/null <switched
