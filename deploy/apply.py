@@ -12,11 +12,12 @@ from deploy import clock
 from deploy.console.events import Event
 from deploy.errors import Interrupted, LinkLost, StepFailed, Unfit
 from deploy.recipe import shell
+from deploy.recipe.shapes import joined
 from deploy.recipe.shell import Script
 from deploy.recipe.steps import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from deploy.recipe.model import Host
     from deploy.recipe.shell import Answer, Command, Line, Signal
@@ -168,8 +169,8 @@ def listen(machine: Machine, script: Script, stop: Callable[[], bool] = lambda: 
         raise LinkLost("the link went away")
 
 
-def apply(machine: Machine, plan: Plan, phase: Phase, circumstances: Circumstances) -> list[Answer]:
-    """Do one phase of a plan, in one round trip; return what its words answered.
+def apply(machine: Machine, plan: Plan, phases: Sequence[Phase], circumstances: Circumstances) -> list[Answer]:
+    """Do consecutive phases of a plan, in one round trip; return what their words answered.
 
     Where the link goes away, what the step under way did is not known. So it is ended where it still is at work (the
     fence sees to that), and done again: every step may run twice. Only a migration may not, if it can be helped.
@@ -181,13 +182,13 @@ def apply(machine: Machine, plan: Plan, phase: Phase, circumstances: Circumstanc
         Interrupted: it was broken off.
 
     """
-    steps = plan.of(phase)
+    steps = [(phase, step) for phase in phases for step in plan.of(phase)]
     if not steps:
         return []
-    performance = _Performance(machine.host, steps, phase, circumstances)
+    performance = _Performance(machine.host, steps, circumstances)
     lost = performance.perform(machine, plan)
     for _ in range(LOSSES):
-        if not lost or (phase is Phase.MIGRATE and lost.sent):
+        if not lost or (performance.may_have_migrated and lost.sent):
             break
         performance.tell(f"{lost.what}; asking again")
         circumstances.mend(machine)
@@ -198,19 +199,24 @@ def apply(machine: Machine, plan: Plan, phase: Phase, circumstances: Circumstanc
 
 
 class _Performance:
-    """One phase on one machine, as its signals come in."""
+    """What one script does on one machine, as its signals come in: a phase, or several that no other host waits for."""
 
-    def __init__(self, host: Host, steps: tuple[Step, ...], phase: Phase, circumstances: Circumstances) -> None:
+    def __init__(self, host: Host, steps: Sequence[tuple[Phase, Step]], circumstances: Circumstances) -> None:
         self._host = str(host)
         self._steps = steps
         self._ended = 0
-        self._phase = str(phase)
+        self._phase = steps[0][0]
         self._circumstances = circumstances
         self._current: Step | None = None
         self._began = clock.monotonic()
         self._tail: collections.deque[str] = collections.deque(maxlen=TAIL)
         self._found = ""
         self.answers: list[Answer] = []
+
+    @property
+    def may_have_migrated(self) -> bool:
+        """Say whether a migration is among the steps of which no end was heard: the script may have come to it."""
+        return any(phase is Phase.MIGRATE for phase, _ in self._steps[self._ended :])
 
     def perform(self, machine: Machine, plan: Plan) -> LinkLost | None:
         """Do the steps of which no end was heard yet; return how the link went away, if it did."""
@@ -223,15 +229,16 @@ class _Performance:
     def _perform(self, machine: Machine, plan: Plan) -> None:
         self._steps = self._steps[self._ended :]
         self._ended = 0
+        steps = [step for _, step in self._steps]
         script = Script(
-            tuple(step.command for step in self._steps),
+            tuple(step.command for step in steps),
             plan.variables,
             run=self._circumstances.run,
             turn=next(_TURNS),
-            deadline=sum(step.deadline for step in self._steps) + AIR,
+            deadline=sum(step.deadline for step in steps) + AIR,
         )
         with contextlib.ExitStack() as stack:
-            parcels = (self._circumstances.parcels(step.parcel) for step in self._steps if step.parcel)
+            parcels = (self._circumstances.parcels(step.parcel) for step in steps if step.parcel)
             parcel = next((stack.enter_context(each) for each in parcels), None)
             for signal in machine.run(script, parcel=parcel, stop=self._stop):
                 if isinstance(signal, shell.Finished):
@@ -248,11 +255,11 @@ class _Performance:
     def _hear(self, signal: Signal) -> None:
         match signal:
             case shell.Begin(number) if number != shell.FENCE:
-                self._current = self._steps[number]
+                self._enter(*self._steps[number])
                 self._began = clock.monotonic()
                 self._tail.clear()
                 self._found = ""
-                self._emit("step", text=self._current.because)
+                self._emit("step", text=self._steps[number][1].because)
             case shell.End(number, status):
                 self._end(number, status)
             case shell.Answer("found", (text,)):
@@ -263,9 +270,15 @@ class _Performance:
                 self._tail.append(text)
                 self._emit("line", text=text)
 
+    def _enter(self, phase: Phase, step: Step) -> None:
+        if phase is not self._phase:
+            self._phase, self._current = phase, None
+            self._circumstances.emit(begun(phase, [self._host]))
+        self._current = step
+
     def _end(self, number: int, status: int) -> None:
         if status:
-            title = self._steps[number].title if number != shell.FENCE else "take over the host"
+            title = self._steps[number][1].title if number != shell.FENCE else "take over the host"
             raise StepFailed(f"{title}: failed (exit status {status})", tail=tuple(self._tail))
         if number != shell.FENCE:
             self._ended = number + 1
@@ -277,5 +290,10 @@ class _Performance:
     def _emit(self, kind: str, *, text: str = "", seconds: float = 0) -> None:
         title = self._current.title if self._current else ""
         self._circumstances.emit(
-            Event(kind, host=self._host, phase=self._phase, title=title, text=text, seconds=seconds)
+            Event(kind, host=self._host, phase=str(self._phase), title=title, text=text, seconds=seconds)
         )
+
+
+def begun(phase: Phase, hosts: Iterable[object]) -> Event:
+    """Say that a phase has begun on these hosts."""
+    return Event("phase", phase=str(phase), text=f"on {joined(hosts)}")

@@ -59,18 +59,20 @@ class Occasion:
     hosts: tuple[str, ...]
 
     @contextlib.contextmanager
-    def around(self, phase: Phase, *, has_steps: bool) -> Iterator[None]:
-        """Run the hooks before a phase and after it. A phase without steps is none.
+    def around(self, *phases: Phase) -> Iterator[None]:
+        """Run the hooks before a phase and after it, or before the first of some and after the last.
 
         Raises:
             Failed: a hook before it said no.
 
         """
-        if has_steps:
-            self.before(phase)
+        self.before(phases[0])
         yield
-        if has_steps:
-            self.after(phase)
+        self.after(phases[-1])
+
+    def between(self, one: Phase, other: Phase) -> bool:
+        """Say whether a hook is to run between two phases."""
+        return bool(self.app.hooks_at(recipe.after(one)) or self.app.hooks_at(recipe.before(other)))
 
     def before(self, phase: Phase) -> None:
         """Run the hooks before a phase, each of which may say no."""

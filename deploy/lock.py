@@ -61,7 +61,10 @@ class Claim:
 
 
 class Lock:
-    """The lock of one run, held on some hosts. `lost` says who got the first host's, if the run does not work there."""
+    """The lock of one run, held on some hosts; `beside` is the env's first one, if the run does not work there.
+
+    `lost` says who got that one's lock meanwhile.
+    """
 
     def __init__(self, variables: tuple[tuple[str, str], ...], claim: Claim) -> None:
         self._variables = variables
@@ -69,7 +72,7 @@ class Lock:
         self._since = _now()
         self._holds: dict[Host, Hold] = {}
         self._given_up: set[Host] = set()
-        self._beside: Machine | None = None
+        self.beside: Machine | None = None
         self.lost: Refused | None = None
         self._ended = threading.Event()
 
@@ -104,7 +107,7 @@ class Lock:
             self.take(machine, self._claim.patience)
         except Refused as reason:
             raise type(reason)(f"{machine.host}: {reason.what}", mend=reason.mend) from None
-        self._beside = machine if beside else None
+        self.beside = machine if beside else None
 
     def mend(self, machine: Machine, stop: Callable[[], bool]) -> None:
         """Bring a machine back whose link was lost: the connection, the lock, and an engine that answers.
@@ -155,11 +158,11 @@ class Lock:
 
         This may take a minute each time. Were it one thread's work, the leases of other hosts would lapse meanwhile.
         """
-        while self._beside and not clock.pause(BEAT, self._ended):
-            if not self._holds[self._beside.host].beat():
+        while self.beside and not clock.pause(BEAT, self._ended):
+            if not self._holds[self.beside.host].beat():
                 with contextlib.suppress(GreenroomError):  # the next beat tries again
-                    self._beside.reconnect()
-                    self.lost = self._try(self._beside, "again")
+                    self.beside.reconnect()
+                    self.lost = self._try(self.beside, "again")
 
     def release(self) -> None:
         """Let go of all but the first host's at once; and then of that: whoever gets it finds the others free."""

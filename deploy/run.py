@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING
 
 from deploy import clock, hooks, lock, release
-from deploy.apply import Circumstances, apply, ask
+from deploy.apply import Circumstances, apply, ask, begun
 from deploy.console.events import Event
 from deploy.errors import Failed, GreenroomError, HostFailures, Interrupted, NeedsHuman, StepFailed, Unfit
 from deploy.image import Freight, Ways
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 STOPPED = "stopped by the operator"
 Plans = dict["Host", Plan]
+
+JOINED = (Phase.PREPARE, Phase.MIGRATE)
+"""The phases that *start* may travel with; the others have something to be learnt from before it begins."""
 
 
 def observe(
@@ -244,9 +247,9 @@ class Run:
         Return whether there was a finish.
         """
         try:
-            for phase in BEFORE_FINISH:
-                with occasion.around(phase, has_steps=bool(self._with_steps(phase, planned))):
-                    self.phase(phase, planned, parcels)
+            for phases in self._stretches(planned, occasion):
+                with occasion.around(*phases):
+                    self.phases(phases, planned, parcels)
             finishes = any(each.of(Phase.FINISH) for each in planned.values())
             if finishes:
                 occasion.before(Phase.FINISH)
@@ -263,45 +266,88 @@ class Run:
             ) from None
         return finishes
 
+    def _stretches(self, planned: Plans, occasion: hooks.Occasion) -> list[tuple[Phase, ...]]:
+        """Return the phases before *finish* that have steps, and together what may travel as one script.
+
+        On a host that no other one waits for, *start* goes with what comes before it. The flip never does: a script may
+        come to its end after its operator has gone, and what users get is changed for one who has heard that the new
+        colour is fit. Nor does a migration go with *prepare*: that may be done twice where a link was lost.
+        """
+        is_alone = len(self.fleet.machines) == 1 and not self.lock.beside
+        stretches: list[tuple[Phase, ...]] = []
+        for phase in BEFORE_FINISH:
+            if not self._with_steps(phase, planned):
+                continue
+            last = stretches[-1][-1] if stretches else None
+            if is_alone and phase is Phase.START and last in JOINED and not occasion.between(last, phase):
+                stretches[-1] += (phase,)
+            else:
+                stretches.append((phase,))
+        return stretches
+
     def phase(self, phase: Phase, planned: Plans, parcels: Callable[[Parcel], IO[bytes]]) -> None:
-        """Do one phase everywhere; tell of every host that failed.
+        """Do a phase everywhere, if it has steps anywhere.
 
         Raises:
             HostFailures: at least one host failed; the others have ended the phase.
             Locked: another run has the env's lock, on its first host; nothing of this phase was done.
 
         """
-        if not self._with_steps(phase, planned):
-            return
+        if self._with_steps(phase, planned):
+            self.phases((phase,), planned, parcels)
+
+    def phases(self, phases: tuple[Phase, ...], planned: Plans, parcels: Callable[[Parcel], IO[bytes]]) -> None:
+        """Do a phase everywhere, or consecutive ones on a host alone; tell of every host that failed.
+
+        Raises:
+            HostFailures: at least one host failed; the others have ended the phase.
+            Locked: another run has the env's lock, on its first host; nothing of this phase was done.
+
+        """
         everywhere = {**planned, **self.plans_beside}
-        if self.lock.lost and phase is not Phase.UNDO:
+        if self.lock.lost and phases != (Phase.UNDO,):
             raise self.lock.lost
-        self.console.emit(Event("phase", phase=str(phase), text=f"on {joined(planned)}"))
+        reached = phases[0]
+
+        def emit(event: Event) -> None:
+            nonlocal reached
+            if event.kind == "phase":
+                reached = Phase(event.phase)
+            self.console.emit(event)
+
+        emit(begun(phases[0], planned))
         try:
-            self._perform(phase, everywhere, parcels, self.fleet)
-            if phase is Phase.SHIP:
+            self._perform(phases, everywhere, parcels, self.fleet, emit)
+            if phases == (Phase.SHIP,):
                 self._ship_whole(planned)
                 self._refuse_others(planned)
                 for text in self.freight.told():
                     self.console.emit(Event("note", text=text))
         except HostFailures as failures:
             for host, error in failures.failures.items():
-                self.console.emit(Event("failed", host=host, phase=str(phase), text=_with_tail(error)))
+                self.console.emit(Event("failed", host=host, phase=str(reached), text=_with_tail(error)))
             raise
 
     def _with_steps(self, phase: Phase, planned: Plans) -> list[Plan]:
         return [each for each in (*planned.values(), *self.plans_beside.values()) if each.of(phase)]
 
-    def _perform(self, phase: Phase, planned: Plans, parcels: Callable[[Parcel], IO[bytes]], fleet: Fleet) -> None:
+    def _perform(
+        self,
+        phases: tuple[Phase, ...],
+        planned: Plans,
+        parcels: Callable[[Parcel], IO[bytes]],
+        fleet: Fleet,
+        emit: Callable[[Event], None],
+    ) -> None:
         ways = Ways(self._mend, lambda: fleet.stop(patient=False))
         circumstances = Circumstances(
             self.id,
-            self.console.emit,
+            emit,
             lambda parcel: parcels(parcel) if isinstance(parcel, Parcel) else self.freight.open(parcel, ways),
             fleet.stop,
             self._mend,
         )
-        self.freight.learn(fleet.each(lambda machine: apply(machine, planned[machine.host], phase, circumstances)))
+        self.freight.learn(fleet.each(lambda machine: apply(machine, planned[machine.host], phases, circumstances)))
 
     def _ship_whole(self, planned: Plans) -> None:
         """Send all of an image to the hosts that refused to take a part of it.
@@ -315,7 +361,7 @@ class Run:
             return
         for host, why in refused.items():
             self.console.emit(Event("note", host=str(host), text=f"all of the image is sent: {why}"))
-        self._perform(Phase.SHIP, planned, no_parcels, self.fleet.part(refused))
+        self._perform((Phase.SHIP,), planned, no_parcels, self.fleet.part(refused), self.console.emit)
         refused = self.freight.refusals()
         if refused:
             raise HostFailures({str(host): StepFailed(f"take the image: {why}") for host, why in refused.items()})

@@ -88,7 +88,7 @@ def _carry_out(fleet: Fleet, planned: dict[Host, Plan], console: Console) -> Non
     circumstances = Circumstances("", console.emit, no_parcels, fleet.stop, lambda machine: machine.reconnect())
     console.watch([str(machine.host) for machine in fleet.machines])
     try:
-        fleet.each(lambda machine: apply(machine, planned[machine.host], Phase.PREPARE, circumstances))
+        fleet.each(lambda machine: apply(machine, planned[machine.host], (Phase.PREPARE,), circumstances))
     except HostFailures as failures:
         for host, error in failures.failures.items():
             tail = "".join(f"\n    {line}" for line in getattr(error, "tail", ()))

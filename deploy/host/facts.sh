@@ -10,15 +10,15 @@ observe() {
     for tool in docker flock tar gzip sha256sum awk timeout dd; do
         command -v "$tool" >/dev/null 2>&1 || answer lacks "$tool"
     done
-    if version=$(docker version --format '{{.Server.Version}} {{.Server.Arch}}' 2>&1); then
-        answer docker "${version% *}"
-        answer architecture "${version##* }"
-    else
-        answer no_docker "$(printf '%s' "$version" | tail -n 1)"
-        return 0
-    fi
     at_once find_compose containers images look_at_switch look_at_disk &
     looks=$!
+    version=$(docker version --format '{{.Server.Version}} {{.Server.Arch}}' 2>&1) || {
+        wait "$looks"
+        answer no_docker "$(printf '%s' "$version" | tail -n 1)"
+        return 0
+    }
+    answer docker "${version% *}"
+    answer architecture "${version##* }"
     have=$([ -z "$1" ] || { cd "$BASE/source" 2>/dev/null && manifest; })
     wait "$looks" || return
     [ -d "$BASE" ] || return 0

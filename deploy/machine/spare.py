@@ -1,7 +1,7 @@
 """Channels whose far ends wait for a script, one of them opened before it is wanted.
 
-sshd opens a channel, and starts its command, in a round trip each, and takes no input before. So while one script is at
-work, the channel of the next is made ready.
+sshd opens a channel, and starts its command, in a round trip each, and takes no input before. So the first is opened
+with the connection; and while one script is at work, or waits for its own channel, that of the next is made ready.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Spare:
         self._transport = transport
         self._line = line
         self._lock = threading.Lock()
-        self._next: _Next | None = None
+        self._next: _Next | None = _Next(transport, line)
 
     def take(self, limit: float) -> paramiko.Channel:
         """Return the channel that is ready, or else a new one; the next one is made ready then. `limit` in seconds.
@@ -39,7 +39,11 @@ class Spare:
             StepFailed: the host has no session free.
 
         """
-        channel = self._taken() or self.aside(self._line, limit)
+        with self._lock:
+            ready, self._next = self._next, None
+            if ready and not ready.in_vain:
+                self._next = _Next(self._transport, self._line)  # also while the first is still on its way
+        channel = (ready and ready.get()) or self.aside(self._line, limit)
         with self._lock:
             self._next = self._next or _Next(self._transport, self._line)
         return channel
@@ -85,6 +89,11 @@ class _Next:
         self._channel: paramiko.Channel | None = None
         self._thread = threading.Thread(target=self._open, name="spare", daemon=True)
         self._thread.start()
+
+    @property
+    def in_vain(self) -> bool:
+        """Say whether the host had no session free for it: one that is wanted now must not compete with the next."""
+        return not self._thread.is_alive() and self._channel is None
 
     def get(self) -> paramiko.Channel | None:
         """Return the channel, once it is there; None where there is none, or it has ended by itself."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import time
 from concurrent import futures
 from dataclasses import replace
@@ -520,6 +521,39 @@ def test_a_deploy_takes_at_most_twelve_remote_commands_a_host(operator_of: Any) 
     before = dict(operator.world.scripts)
     operator.deploy()
     assert max(operator.world.scripts[host] - before[host] for host in before) <= 8
+
+
+@pytest.mark.parametrize(
+    ("hosts", "only", "hook", "scripts"),
+    [(1, "", "", 7), (1, "", "after-start", 7), (1, "", "before-start", 8), (1, "", "after-migrate", 8), (2, "", "", 8),
+     (2, "web1", "", 7), (2, "web2", "", 8)],
+)  # fmt: skip
+def test_on_a_host_alone_start_travels_with_what_comes_before_it(
+    operator_of: Any, hosts: int, only: str, hook: str, scripts: int
+) -> None:
+    """Not where a hook stands between them, nor where the env's first host, whose lock the run has, is another one."""
+    operator = operator_of(hosts)
+    operator.deploy()
+    operator.data["hooks"] = {hook: ["true"]} if hook else {}
+    operator.write("2")
+    before = dict(operator.world.scripts)
+    operator.deploy(hosts=only)
+    leader = only or "web1"
+    assert operator.world.scripts[leader] - before[leader] == scripts
+    told = re.findall(r"s \[(\w+)\] on", operator.text)
+    assert told[-5:] == ["migrate", "start", "flip", "settle", "finish"]
+
+
+@pytest.mark.parametrize(("word", "phase"), [("migrate", "migrate"), ("start", "start"), ("gate", "start")])
+def test_what_fails_is_told_of_the_phase_that_it_belongs_to(operator_of: Any, word: str, phase: str) -> None:
+    operator = operator_of(1)
+    operator.deploy()
+    operator.write("2")
+    next(iter(operator.world.boxes.values())).refuse[word] = 1
+    with pytest.raises(Failed, match="Undone on every host"):
+        operator.deploy()
+    assert re.findall(r"web1 \[(\w+)\] [^\n]*: failed", operator.text) == [phase]
+    operator.assert_whole()
 
 
 def test_history_tells_how_each_run_ended(operator_of: Any) -> None:

@@ -106,7 +106,7 @@ def test_the_other_hosts_leases_live_while_the_first_host_is_called_again(
         over.wait(10)
 
     with operator.at_work(hosts="web3") as run:
-        monkeypatch.setattr(run.lock._beside, "reconnect", reconnect)
+        monkeypatch.setattr(run.lock.beside, "reconnect", reconnect)
         next(iter(operator.world.boxes.values())).let_go()
         assert called.wait(5)
         (hold,) = (hold for host, hold in run.lock._holds.items() if str(host) == "web3")

@@ -78,7 +78,8 @@ class SimHost(Box):
     """One host. `had` is the run that had the lock last, as the simulator knows it, `kept` what ran beside the app.
 
     `open_until` and `left_at` tell, by colour, when its last user goes, and since when it is not live. A `calm` host
-    is not disturbed any more.
+    is not disturbed any more. `as_found` is what its users had when a run (the first of the three) came, `found_late`
+    the same after docker did something that an earlier run had asked for.
     """
 
     down: bool = False
@@ -90,6 +91,7 @@ class SimHost(Box):
     epoch: int = 0
     dirty: bool = False
     as_found: tuple[str, str, str] = ("", "none", "")
+    found_late: tuple[str, str, str] = ("", "none", "")
     kept: frozenset[str] = frozenset()
     engine_at: float = 0.0
     heard: float = 0.0
@@ -854,6 +856,8 @@ class SimWorld(World):
                 self.note(host.name, "docker does, late, what it was asked for")
                 ran, beside = host.runs and host.live(), host.beside()
                 effect()
+                if proc.run != host.as_found[0]:
+                    host.found_late = (host.as_found[0], host.switch, host.live())
                 if host.told_at <= order.since or host.excused:
                     return
                 if ran and not host.live():
@@ -968,7 +972,7 @@ class SimWorld(World):
     def staged(self, run: str) -> None:
         """A stage says that it is done: users have what they had."""
         for host in self.all:
-            if host.as_found[0] == run and (run, host.switch, host.live()) != host.as_found:
+            if host.as_found[0] == run and (run, host.switch, host.live()) not in {host.as_found, host.found_late}:
                 self.violate(f"{host.name}: {run} has staged; users had {host.as_found}, now {host.live()}")
 
     def promoted(self, run: str) -> None:
@@ -1008,7 +1012,7 @@ class SimWorld(World):
     def _told_of_halves(self, proc: Proc, verb: str, image: str, *, done: bool) -> None:
         """Of a deploy in two halves: users notice one of them alone, and what is staged is there, or is not."""
         host = proc.host
-        if verb != "promote" and (proc.run, host.switch, host.live()) != host.as_found:
+        if verb != "promote" and (proc.run, host.switch, host.live()) not in {host.as_found, host.found_late}:
             self.violate(f"{host.name}: history says {verb}; users had {host.as_found}, now {host.live()}")
         idle = next((colour for colour in ("blue", "green") if host.waits(colour) and colour != host.switch), "")
         waits = next((c.image for c in host.of(f"app-{idle}")), "")

@@ -67,11 +67,14 @@ def test_a_hook_runs_at_its_own_moment_only(tmp_path: Path) -> None:
     assert out.getvalue() == ""
 
 
-def test_a_phase_without_steps_has_no_hooks() -> None:
-    happens, out = occasion(Hook("before-migrate", ("false",)), Hook("after-migrate", ("true",)))
-    with happens.around(Phase.MIGRATE, has_steps=False):
-        pass
-    assert out.getvalue() == ""
+@pytest.mark.parametrize(
+    ("moment", "on_host", "stands"),
+    [("after-prepare", False, True), ("before-start", False, True), ("before-start", True, False),
+     ("before-prepare", False, False), ("after-start", False, False)],
+)  # fmt: skip
+def test_what_stands_between_two_phases_is_a_program_that_runs_here(moment: str, on_host: bool, stands: bool) -> None:
+    happens, _ = occasion(Hook(moment, ("true",), on_host=on_host))
+    assert happens.between(Phase.PREPARE, Phase.START) is stands
 
 
 def test_one_before_a_phase_may_say_no(tmp_path: Path) -> None:

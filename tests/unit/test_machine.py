@@ -176,7 +176,7 @@ def test_a_host_is_listed_by_its_port_when_it_is_not_the_usual_one() -> None:
 
 
 class Wire:
-    """A connection that can only be told from others and closed."""
+    """A connection that can only be told from others and closed: it opens no channel."""
 
     def __init__(self) -> None:
         self.transport = self
@@ -184,6 +184,9 @@ class Wire:
 
     def close(self) -> None:
         self.open = False
+
+    def open_session(self, timeout: float) -> None:
+        raise EOFError(timeout)
 
 
 def test_a_machine_that_reconnects_closes_the_old_connection_before_it_opens_a_new_one() -> None:
