@@ -5,7 +5,7 @@
 # make soak    100 deploys and rollbacks at random, with faults, under load, and then everything is counted; ROUNDS=20
 # make simulate   HISTORIES=1000000 of them from SEED=0 on: the first that fails is told, as short as it gets
 # make demo    two real hosts, a deploy under load, a rollback, and what its users saw
-# make bench   docs/performance.md, measured against a bare script, pyinfra, Ansible, rsync: 20 minutes; BENCH="--only uploads"
+# make bench   docs/performance.md, measured against a bare script, pyinfra, Ansible, rsync: 25 minutes; BENCH="--only uploads"
 # make docs    the pages of docs/ as a site, in site/; a link that leads nowhere fails
 # make clean   hosts, images and everything else that the above left behind
 

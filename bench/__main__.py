@@ -1,6 +1,6 @@
 """`make bench`: measures what docs/performance.md says, on real hosts, and writes it there.
 
-make bench                                  all of it: some twenty minutes
+make bench                                  all of it: some twenty-five minutes
 make bench BENCH="--only uploads starts"    parts of it; the others stay as they are
 make bench BENCH="--report"                 nothing is measured, the report is made anew
 """

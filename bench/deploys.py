@@ -28,6 +28,9 @@ LATENCIES = {"django": (0,), "counter": (0, 20, 100)}
 REST = 4.0
 """Seconds before each deploy: the connections that nginx kept from the one before are gone, for all alike."""
 
+ROUNDS = {"django": 1, "counter": 2}
+"""How many rounds an app gets for each that is asked for: of a quick deploy more is chance (TICK)."""
+
 TICK = 2.0
 """Seconds between two looks of nginx for the app's address, which each gate waits for.
 
@@ -44,7 +47,7 @@ def measure(folder: Path, hosts: list[testbed.Target], rounds: int) -> tuple[dic
             say(f"--- {name}: the first deploy, which is not measured")
             ground = Ground.prepare(folder / name, hosts[0], app)
             for latency in LATENCIES[name]:
-                tables[f"{name} {latency}"] = compete(ground, latency, rounds)
+                tables[f"{name} {latency}"] = compete(ground, latency, rounds * ROUNDS[name])
             phases[name] = [timeline(ground) for _ in range(rounds)]
     return tables, {"phases": phases}
 

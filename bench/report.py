@@ -189,8 +189,10 @@ def _over(series: Series, floor: Series) -> list[float]:
 
 
 def _goals_of_deploys(tables: dict[str, Table]) -> Iterator[Goal]:
+    """Say which goals are reached. Of the quick app means: what is chance in it is spread evenly over the rounds."""
+
     def over(name: str, who: str = "greenroom") -> float:
-        return statistics.median(_over(tables[name][who], tables[name]["floor"]))
+        return tables[name][who].mean - tables[name]["floor"].mean
 
     with contextlib.suppress(KeyError, statistics.StatisticsError):
         of = tables["django 0"]
@@ -198,16 +200,16 @@ def _goals_of_deploys(tables: dict[str, Table]) -> Iterator[Goal]:
             "the Django example ÷ the floor: ≤ 1.10", statistics.median(ratios(of["greenroom"], of["floor"])), 1.1
         )
     with contextlib.suppress(KeyError, statistics.StatisticsError):
-        yield Goal("an app that boots at once: floor + 0.6 s", over("counter 0"), 0.6, " s")
+        yield Goal("an app that boots at once: floor + 0.6 s (means)", over("counter 0"), 0.6, " s")
     with contextlib.suppress(KeyError, statistics.StatisticsError):
-        near, distant = (tables[f"counter {latency}"]["greenroom"].median for latency in (0, 100))
-        yield Goal("what 100 ms add: ≤ 8 round trips", (distant - near) / 0.1, 8)
-        near, distant = (tables[f"counter {latency}"]["floor"].median for latency in (0, 100))
+        near, distant = (tables[f"counter {latency}"]["greenroom"].mean for latency in (0, 100))
+        yield Goal("what 100 ms add: ≤ 8 round trips (means)", (distant - near) / 0.1, 8)
+        near, distant = (tables[f"counter {latency}"]["floor"].mean for latency in (0, 100))
         yield Goal("the same of the floor, for comparison", (distant - near) / 0.1, math.inf)
     for who, most in (("pyinfra", 3), ("ansible", 5)):
         with contextlib.suppress(KeyError, statistics.StatisticsError):
             times = over("counter 100", who) / max(0.01, over("counter 100"))
-            yield Goal(f"over the floor at 100 ms, {who} ÷ ours: ≥ {most}", times, most, least=True)
+            yield Goal(f"over the floor at 100 ms, {who} ÷ ours: ≥ {most} (means)", times, most, least=True)
 
 
 def _draw_deploys(tables: dict[str, Table]) -> None:

@@ -31,6 +31,10 @@ class Series:
     def median(self) -> float:
         return statistics.median(self.values)
 
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
     def __bool__(self) -> bool:
         return bool(self.values)
 
