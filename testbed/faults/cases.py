@@ -10,7 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import testbed
 from deploy import lock
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from testbed.faults.operator import Event, Operator
     from testbed.faults.relay import Relay
 
+T = TypeVar("T")
+
 VICTIM = 1
-"""Which host is hurt: not the first, whose database all hosts share."""
+"""Which host is hurt: not the first, whose database all hosts share; unless it is alone."""
 
 LINK_PATIENCE = 300.0
 """Seconds in which an operator must come to an end when a link is dead. To notice takes 15; then the host may be away
@@ -39,6 +41,10 @@ BROKEN_OFF = 30.0
 """Seconds in which an operator must be gone after the second Ctrl-C."""
 
 DONE, FAILED, REFUSED, HUMAN = 0, 1, 2, 3
+
+
+def victim(hosts: Sequence[T]) -> T:
+    return hosts[: VICTIM + 1][-1]
 
 
 class Away(NamedTuple):
@@ -282,7 +288,7 @@ def cut(kind: str, verb: str, moment: Moment, *, hurried: bool = True) -> Case:
             altered = HURRIED if hurried and how.back is None else ""
             operator = _strike(bed, story, moment, *words, limit=LINK_PATIENCE, altered=altered)
             began = any(event["kind"] == "phase" for event in operator.events)
-            with how.lost(relays[bed.hosts[VICTIM]]):
+            with how.lost(relays[victim(bed.hosts)]):
                 _end(operator, story)
             mended = how.back is not None and began
             allowed = {DONE} if mended else {DONE, FAILED, REFUSED, HUMAN}
@@ -349,7 +355,7 @@ def harmed(kind: str, moment: Moment | None) -> Case:
     late = moment is not None and moment.name.startswith(ALL_BUT_OVER)
 
     def play(bed: Bed, story: Story) -> None:
-        target = bed.targets[VICTIM]
+        target = victim(bed.targets)
         before = bed.pages()
         operator = _strike(bed, story, moment, "deploy", "--settle=2") if moment else None
         since = time.monotonic()
@@ -379,7 +385,7 @@ def new_colour_killed() -> Case:
     """It was live for a moment: its host's users notice until the undo has put them back."""
 
     def play(bed: Bed, story: Story) -> None:
-        target = bed.targets[VICTIM]
+        target = victim(bed.targets)
         before = bed.pages()
         operator = _strike(bed, story, step("watch ", host=target.address), "deploy", "--settle=8")
         colour = operator.events[-1]["title"].split()[1]

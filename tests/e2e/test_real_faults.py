@@ -22,6 +22,11 @@ TELLING = (
     cases.harmed("dockerd killed", cases.step("gate ", host=HOSTS[cases.VICTIM])),
     cases.cut("link silent for 20 s", "deploy", cases.step("build the image")),
 )
+ALONE = (
+    cases.killed("deploy", cases.step("gate ")),
+    cases.cut("link silent for 20 s", "deploy", cases.step("start ")),
+)
+"""Where the script goes on from what comes before *start*: a host that no other one waits for."""
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +42,13 @@ def test_a_fault_costs_no_request_and_the_next_deploy_heals(bed: Bed, case: Case
     assert result.struck, "it had ended before"
     assert not result.failed, str(result)
     assert result.sent > 100, "that is no load"
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Bed:
+    return Bed.make(testbed.up(1), tmp_path_factory.mktemp("alone") / "project")
+
+
+@pytest.mark.parametrize("case", ALONE, ids=lambda case: f"{case.group}, {case.moment}")
+def test_nor_does_it_on_a_host_alone(alone: Bed, case: Case) -> None:
+    test_a_fault_costs_no_request_and_the_next_deploy_heals(alone, case)
