@@ -51,6 +51,20 @@ def test_a_script_after_the_first_takes_one_round_trip(place: Place) -> None:
     assert min(took[1:]) < 2 * 2 * DELAY
 
 
+def test_so_does_the_first_script_behind_a_lock(place: Place) -> None:
+    """Its channel is opened beside the lock's own; after it, it would be there a round trip later."""
+    delay = 0.5
+    machine = place.connect(place.relay(place.sshd(), delay=delay).host)
+    hold = lease(machine, place.home / "base")
+    try:
+        began = time.monotonic()
+        assert printed(machine, "echo done") == ["done"]
+        assert time.monotonic() - began < 1.7 * 2 * delay
+    finally:
+        hold.let_go()
+        hold.gone(5)
+
+
 def test_a_shell_that_does_not_wait_any_more_is_not_missed(place: Place) -> None:
     sshd = place.sshd()
     machine = place.connect(sshd.host)
